@@ -1,0 +1,100 @@
+"""What a plan is made from: facts about the model, the data and the cluster.
+
+The rings above fill these in; planning itself is integers and tables. Nothing here knows
+torch, pyarrow or ray.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+ParamKind = Literal["weight", "bias", "norm"]
+SplitName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParamFacts:
+    """One parameter tensor."""
+
+    name: str
+    """Full name in the model: `backbone.net.layer1.0.conv1.weight`."""
+    size: int
+    """Number of elements."""
+    kind: ParamKind
+    """`norm` for all parameters of normalisation layers, `bias` for other biases; neither decays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupFacts:
+    """A depth group of the backbone, or a head."""
+
+    name: str
+    params: tuple[ParamFacts, ...]
+    activation_bytes_per_row: int
+    """Bytes of fp32 activations that backward needs from this group for one row."""
+    flops_per_row: int
+    """Multiply-adds of one forward pass for one row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """A backbone and its heads, seen on the meta device: no weight is read."""
+
+    backbone: str
+    """Kind and name, such as `torchvision/resnet50`."""
+    groups: tuple[GroupFacts, ...]
+    """Depth groups of the backbone, input side first."""
+    heads: tuple[GroupFacts, ...]
+    """Heads, named by label column."""
+    feature_dim: int
+    image_size: int
+    """Height and width in pixels that the backbone will see."""
+    mean: tuple[float, ...]
+    """Mean of each channel that the weights were trained with, white being 1."""
+    std: tuple[float, ...]
+    weights: str
+    """Where the weights come from, in words."""
+    pretrained: bool
+    """False where all weights are random."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFacts:
+    """A dataset with its splits."""
+
+    classes: tuple[str, ...]
+    """Label names; a label's integer is its place here."""
+    counts: Mapping[SplitName, tuple[int, ...]]
+    """Rows of each class in each split that exists."""
+    exact: bool
+    """False before the dataset is prepared: counts of shares are then expectations."""
+    num_bad_rows: int
+    """Rows put aside because their image cannot be read."""
+    stored_bytes: int
+    """Bytes of the row store on disk; an estimate while not `exact`."""
+
+    def num_rows(self, split: SplitName) -> int:
+        """Return the rows of `split`, 0 where it does not exist."""
+        return sum(self.counts.get(split, ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFacts:
+    """What the cluster has, and what it could get."""
+
+    cpus: float
+    """CPUs present now."""
+    gpus: float
+    memory_bytes: int
+    """Memory of the smallest node that can hold a worker."""
+    gpu_memory_bytes: int
+    """Memory of one GPU; 0 without GPUs."""
+    max_cpus: float | None
+    """CPUs the cluster can reach by autoscaling; None when it does not say."""
+    max_gpus: float | None
+    bf16: bool
+    """Whether the workers' device computes in bf16 faster than in fp32."""
+    device: Literal["cpu", "cuda", "mps"]
+    """What a worker with the default settings would compute on."""
+    disk_free_bytes: int
+    """Free bytes where `storage_path` lies."""

@@ -1,0 +1,168 @@
+"""The `data:` section: where rows come from, how they are split, and how they are stored."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rayft.spec.base import Fraction, Positive, Probability, Spec
+
+
+class FolderSource(Spec):
+    """Images in one subfolder per class; the subfolder's name is the class."""
+
+    kind: Literal["folder"]
+    path: str
+    """Folder that holds the class folders."""
+
+
+class ParquetSource(Spec):
+    """Rows of parquet files."""
+
+    kind: Literal["parquet"]
+    path: str
+    """A file, a folder or a glob pattern; files are read in the order of their names."""
+    image: str = "image"
+    """Column with the image: encoded bytes, a struct with `bytes` and `path`, or a path."""
+    label: str = "label"
+    """Column with the class: text or integer."""
+    group: str | None = None
+    """Column whose equal values must fall into the same split (a patient, a video)."""
+
+
+class CsvSource(Spec):
+    """A CSV manifest with one row for each image file."""
+
+    kind: Literal["csv"]
+    path: str
+    """The CSV file, with a header line."""
+    image: str = "image"
+    """Column with the image's path, relative to `root`."""
+    label: str = "label"
+    """Column with the class."""
+    group: str | None = None
+    """Column whose equal values must fall into the same split (a patient, a video)."""
+    root: str | None = None
+    """Folder the paths are relative to; the CSV file's own folder when left out."""
+
+
+class PythonSource(Spec):
+    """Rows from your own Python function, which is called once, on the driver."""
+
+    kind: Literal["python"]
+    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """`package.module:function`. It yields one mapping per row with `image` (array [H, W] or
+    [H, W, C] of uint8, encoded bytes, or a path), `label` (text or integer), and, where rows
+    belong together, `group`."""
+    args: dict[str, str | int | float | bool] = {}
+    """Keyword arguments for the function."""
+
+
+SourceSpec = Annotated[
+    FolderSource | ParquetSource | CsvSource | PythonSource, Field(discriminator="kind")
+]
+
+
+class SplitSpec(Spec):
+    """A share taken out of the training source.
+
+    A row's split follows from the hash of its content (or of its group), so it keeps its split
+    when rows are added; the share is therefore approximate.
+    """
+
+    fraction: Fraction
+    """Share of the rows of each class, above 0 and below 1."""
+    stratify: bool = True
+    """Refuse a split in which some class has no row at all."""
+
+
+class BadRowsSpec(Spec):
+    """What to do with images that cannot be read."""
+
+    limit: Probability = 0.0
+    """Largest share of unreadable rows that is put aside; above it, preparing stops with a list."""
+
+
+class WeightsNormalization(Spec):
+    """Use the mean and standard deviation that the pretrained weights were trained with."""
+
+    kind: Literal["weights"] = "weights"
+
+
+class GivenNormalization(Spec):
+    """Use the mean and standard deviation given here."""
+
+    kind: Literal["given"]
+    mean: tuple[float, ...]
+    """Mean of each channel, on a scale where white is 1."""
+    std: tuple[Positive, ...]
+    """Standard deviation of each channel, on the same scale."""
+
+    @model_validator(mode="after")
+    def _same_channels(self) -> Self:
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise ValueError(
+                f"expected 3 values each (red, green, blue), got {len(self.mean)} for mean and "
+                f"{len(self.std)} for std"
+            )
+        return self
+
+
+class ComputedNormalization(Spec):
+    """Compute mean and standard deviation over the training split."""
+
+    kind: Literal["computed"]
+
+
+NormalizationSpec = Annotated[
+    WeightsNormalization | GivenNormalization | ComputedNormalization, Field(discriminator="kind")
+]
+
+
+class DataSpec(Spec):
+    """Where rows come from and how they are split."""
+
+    train: SourceSpec
+    """Source of the training rows."""
+    validation: SourceSpec | SplitSpec | None = None
+    """Rows to choose the best checkpoint by: a source, or a share of the training source."""
+    test: SourceSpec | SplitSpec | None = None
+    """Rows for the final figure: a source, or a share of the training source."""
+    bad_rows: BadRowsSpec = BadRowsSpec()
+    """Images that cannot be read."""
+    image_size: int | Literal["auto"] = "auto"
+    """Height and width in pixels that the backbone sees; `auto` is the size its weights were
+    trained at."""
+    stored_size: int | Literal["auto"] = "auto"
+    """Height and width in pixels of the stored images. `auto` is `image_size`, or 8/7 of it where
+    `random_resized_crop` needs room; evaluation takes the centre."""
+    resize: Literal["crop", "stretch", "pad"] = "crop"
+    """How an image becomes square: scale the shorter side and keep the centre, stretch both sides,
+    or scale the longer side and pad with black."""
+    normalize: NormalizationSpec = WeightsNormalization()
+    """Mean and standard deviation that images are normalised with."""
+
+    @model_validator(mode="after")
+    def _shares_leave_training_rows(self) -> Self:
+        taken = sum(
+            split.fraction
+            for split in (self.validation, self.test)
+            if isinstance(split, SplitSpec)
+        )
+        if taken >= 1:
+            raise ValueError(
+                f"validation and test take {taken:g} of the training source and leave nothing to "
+                "train on; make their fractions sum to less than 1"
+            )
+        for name in ("image_size", "stored_size"):
+            size = getattr(self, name)
+            if isinstance(size, int) and not 8 <= size <= 4096:
+                raise ValueError(f"{name} is {size}; expected 8 to 4096 pixels")
+        if isinstance(self.stored_size, int):
+            if self.image_size == "auto":
+                raise ValueError("stored_size needs image_size as a number; set image_size as well")
+            if self.stored_size < self.image_size:
+                raise ValueError(
+                    f"stored_size {self.stored_size} is smaller than image_size {self.image_size}; "
+                    "make it at least as large, or remove it"
+                )
+        return self

@@ -1,0 +1,168 @@
+"""The whole of one run, as the user asks for it."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rayft.spec.augment import AugmentSpec, RandomResizedCrop
+from rayft.spec.base import Positive, Spec
+from rayft.spec.data import DataSpec
+from rayft.spec.model import ModelSpec
+from rayft.spec.training import (
+    AdamW,
+    CheckpointSpec,
+    CosineSchedule,
+    EarlyStoppingSpec,
+    EmaSpec,
+    OptimizerSpec,
+    PhaseSpec,
+    ScheduleSpec,
+)
+
+
+class ScalingSpec(Spec):
+    """Workers and what each of them gets; the names are Ray's."""
+
+    num_workers: int = Field(default=1, ge=0, le=4096)
+    """Training workers. 0 trains in the calling process, without Ray: for debugging."""
+    use_gpu: bool | Literal["auto"] = "auto"
+    """One GPU for each worker; `auto` takes them where the cluster has enough."""
+    resources_per_worker: dict[str, Positive] = {}
+    """What each worker reserves, such as `{CPU: 4}`. A worker computes with as many threads as it
+    has whole CPUs. Left out: the machine's CPUs shared equally, at most 8."""
+    max_failures: int = Field(default=3, ge=-1)
+    """Restarts after a lost worker or node; -1 is Ray's word for no limit."""
+    wait_s: Positive = 300.0
+    """Longest wait for nodes that an autoscaler may still bring."""
+
+
+class MeanReduction(Spec):
+    """All-reduce of DDP: the fastest, equal over numbers of workers within rounding."""
+
+    kind: Literal["mean"] = "mean"
+
+
+class ExactReduction(Spec):
+    """A fixed number of virtual shards summed by a fixed tree: bit-identical results for any
+    number of workers, at the price of smaller batches and one more copy of the gradients."""
+
+    kind: Literal["exact"]
+    shards: int = Field(default=4, ge=1, le=1024)
+    """Virtual shards of each step: a power of two, and a multiple of `num_workers`."""
+
+    @model_validator(mode="after")
+    def _power_of_two(self) -> Self:
+        if self.shards & (self.shards - 1):
+            raise ValueError(f"shards is {self.shards}; the summation tree needs a power of two")
+        return self
+
+
+ReductionSpec = Annotated[MeanReduction | ExactReduction, Field(discriminator="kind")]
+
+
+class RunSpec(Spec):
+    """One fine-tuning run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    """Name of the run: its folder under `storage_path`. The same name and spec goes on where it
+    stopped."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of row order, augmentation, dropout and new weights."""
+    storage_path: str = "~/rayft_results"
+    """Folder for runs and prepared data; every node must see it."""
+    data: DataSpec
+    """Where rows come from and how they are split."""
+    augment: tuple[AugmentSpec, ...] = ()
+    """Random changes to training images, in this order."""
+    model: ModelSpec
+    """Backbone and heads."""
+    phases: tuple[PhaseSpec, ...] = Field(min_length=1)
+    """Stages of the run, in this order."""
+    optimizer: OptimizerSpec = AdamW(kind="adamw")
+    """How parameters move."""
+    schedule: ScheduleSpec = CosineSchedule(kind="cosine")
+    """How the learning rate moves inside each phase."""
+    gradient_clip: Positive | None = 1.0
+    """Largest norm of the gradient of the whole batch; null does not clip."""
+    global_batch_size: int = Field(default=64, ge=1)
+    """Rows of one optimizer step over all workers. The learning rate belongs to it, so it is never
+    changed by the number of workers."""
+    rows_per_device: int | Literal["auto"] = "auto"
+    """Most rows one worker holds at once; the rest of its share is accumulated. `auto` follows from
+    the memory."""
+    batch_norm: Literal["pretrained", "local", "sync"] = "pretrained"
+    """Statistics of batch norm in groups that train: keep the pretrained ones, follow each
+    worker's batch, or follow the global batch (GPUs only). The last two make the result depend on
+    how rows fall to workers."""
+    ema: EmaSpec | None = None
+    """Average of the weights."""
+    early_stopping: EarlyStoppingSpec | None = None
+    """End a phase early."""
+    best_metric: str | None = None
+    """Metric that chooses the best checkpoint; left out: `validation/accuracy`, or the last
+    checkpoint where there is no validation split."""
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    """When checkpoints are written."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of forward and backward; weights are always fp32. `auto` is bf16 where the device
+    computes in it faster than in fp32."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device of every worker."""
+    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
+    """Layout of image tensors in memory."""
+    torch_compile: bool = False
+    """Compile the model with `torch.compile`; slow to start, faster afterwards."""
+    ingest: Literal["auto", "in_process", "ray_data"] = "auto"
+    """Where batches are made: in the worker's process, or in Ray Data tasks. Same bytes either
+    way."""
+    reduction: ReductionSpec = MeanReduction()
+    """How gradients are summed over workers."""
+    scaling: ScalingSpec = ScalingSpec()
+    """Workers and their resources."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthands(cls, raw: object) -> object:
+        """Let `reduction: exact` stand for `reduction: {kind: exact}`; likewise `normalize`."""
+        if not isinstance(raw, dict):
+            return raw
+        raw = dict(raw)
+        if isinstance(raw.get("reduction"), str):
+            raw["reduction"] = {"kind": raw["reduction"]}
+        data = raw.get("data")
+        if isinstance(data, dict) and isinstance(data.get("normalize"), str):
+            raw["data"] = {**data, "normalize": {"kind": data["normalize"]}}
+        return raw
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [phase.name for phase in self.phases]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two phases are named {twice[0]!r}; give each its own name")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_settings_without_effect(self) -> Self:
+        if self.data.validation is None:
+            for setting, metric in (
+                ("best_metric", self.best_metric),
+                ("early_stopping", self.early_stopping and self.early_stopping.metric),
+            ):
+                if metric:
+                    raise ValueError(
+                        f"{setting} has no effect without validation rows; "
+                        "set data.validation or remove it"
+                    )
+        crops = any(isinstance(op, RandomResizedCrop) for op in self.augment)
+        if isinstance(self.data.stored_size, int) and not crops:
+            raise ValueError(
+                "data.stored_size has no effect without random_resized_crop; remove it, or add "
+                "{kind: random_resized_crop} to augment"
+            )
+        if set(self.model.heads) != {"label"}:
+            raise ValueError(
+                f"model.heads names {sorted(self.model.heads)}; the label column of the sources is "
+                "known as 'label', so name the one head 'label'"
+            )
+        return self

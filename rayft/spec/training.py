@@ -1,0 +1,129 @@
+"""Phases, optimizer, schedule and the policies around them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rayft.spec.base import NonNegative, Positive, Probability, Spec
+from rayft.spec.duration import DurationText, LengthText
+
+
+class CosineSchedule(Spec):
+    """Warm up linearly, then fall along a half cosine (Loshchilov & Hutter 2017,
+    https://arxiv.org/abs/1608.03983, section 3, without restarts)."""
+
+    kind: Literal["cosine"]
+    warmup: DurationText = "5%"
+    """Length of the linear rise; a share is of the phase."""
+    final_fraction: Probability = 0.0
+    """Rate at the end of the phase, as a share of the peak."""
+
+
+class LinearSchedule(Spec):
+    """Warm up linearly, then fall linearly."""
+
+    kind: Literal["linear"]
+    warmup: DurationText = "5%"
+    """Length of the linear rise; a share is of the phase."""
+    final_fraction: Probability = 0.0
+    """Rate at the end of the phase, as a share of the peak."""
+
+
+class ConstantSchedule(Spec):
+    """Warm up linearly, then stay."""
+
+    kind: Literal["constant"]
+    warmup: DurationText = "0%"
+    """Length of the linear rise; a share is of the phase."""
+
+
+class OneCycleSchedule(Spec):
+    """Rise to the peak and fall below the start, both along half cosines (Smith & Topin 2018,
+    https://arxiv.org/abs/1708.07120)."""
+
+    kind: Literal["one_cycle"]
+    rise: DurationText = "30%"
+    """Length of the rise; a share is of the phase."""
+    start_fraction: Probability = 0.04
+    """Rate at the start, as a share of the peak."""
+    final_fraction: Probability = 0.0001
+    """Rate at the end, as a share of the peak."""
+
+
+ScheduleSpec = Annotated[
+    CosineSchedule | LinearSchedule | ConstantSchedule | OneCycleSchedule,
+    Field(discriminator="kind"),
+]
+
+
+class PhaseSpec(Spec):
+    """One stage of a run: which groups train, for how long, at which learning rates."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+    """Name of the phase, for reports."""
+    train: tuple[str, ...] = Field(min_length=1)
+    """What trains: `heads`, `heads.label`, a group (`layer4`), a range (`layer2..layer4`), a
+    position (`all`, `last 2`, `top 30%`) or a band (`base`, `middle`, `top`). The rest is frozen."""
+    for_: LengthText = Field(alias="for")
+    """Length of the phase: `2 epochs` or `500 steps`."""
+    lr: Positive | dict[str, Positive]
+    """Peak learning rate for the whole global batch: one number, or a table with `heads`,
+    `backbone`, `decay` (factor for each group further from the heads) and groups by name."""
+    schedule: ScheduleSpec | None = None
+    """Schedule of this phase, where it differs from the run's."""
+
+
+class AdamW(Spec):
+    """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101)."""
+
+    kind: Literal["adamw"]
+    weight_decay: NonNegative = 0.05
+    """Decoupled weight decay, for all parameters but biases and norms."""
+    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    """Decay rates of the two moments."""
+    eps: Positive = 1e-8
+    """Term that keeps the denominator above 0."""
+
+
+class SGD(Spec):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["sgd"]
+    weight_decay: NonNegative = 1e-4
+    """Weight decay, for all parameters but biases and norms."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Share of the last update that is kept."""
+    nesterov: bool = False
+    """Look ahead along the momentum."""
+
+
+OptimizerSpec = Annotated[AdamW | SGD, Field(discriminator="kind")]
+
+
+class EmaSpec(Spec):
+    """Exponential moving average of the weights; evaluation and the result use it (Polyak &
+    Juditsky 1992)."""
+
+    decay: float = Field(default=0.999, gt=0, lt=1)
+    """Share of the average kept at each step; it rises to this over the first steps."""
+
+
+class EarlyStoppingSpec(Spec):
+    """End the phase when a metric has stopped improving; the next phase starts afresh."""
+
+    metric: str = "validation/loss"
+    """Metric to watch, such as `validation/loss` or `validation/macro_f1`."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without improvement before the phase ends."""
+    min_delta: NonNegative = 0.0
+    """Smallest change that counts as improvement."""
+
+
+class CheckpointSpec(Spec):
+    """When checkpoints are written and how many are kept."""
+
+    interval_s: NonNegative = 60.0
+    """Seconds between checkpoints inside an epoch; 0 writes one after every step. One is always
+    written at the end of an epoch."""
+    keep: int = Field(default=2, ge=1)
+    """Newest checkpoints kept, beside the best one."""
