@@ -21,7 +21,7 @@ class ParamFacts:
     size: int
     """Number of elements."""
     kind: ParamKind
-    """`norm` for all parameters of normalisation layers, `bias` for other biases; neither decays."""
+    """`norm`: of a normalisation layer; `bias`: any other bias. Neither of the two decays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,8 +34,10 @@ class RandomCrop(Spec):
 
 
 class RandomResizedCrop(Spec):
-    """Cut a random part of the stored image and resize it to `image_size` (Szegedy et al. 2015,
-    https://arxiv.org/abs/1409.4842, section 6)."""
+    """Cut a random part of the stored image and resize it to `image_size`.
+
+    Source: Szegedy et al. 2015 (https://arxiv.org/abs/1409.4842), section 6.
+    """
 
     kind: Literal["random_resized_crop"]
     scale: tuple[Positive, Positive] = (0.35, 1.0)

@@ -144,9 +144,7 @@ class DataSpec(Spec):
     @model_validator(mode="after")
     def _shares_leave_training_rows(self) -> Self:
         taken = sum(
-            split.fraction
-            for split in (self.validation, self.test)
-            if isinstance(split, SplitSpec)
+            split.fraction for split in (self.validation, self.test) if isinstance(split, SplitSpec)
         )
         if taken >= 1:
             raise ValueError(

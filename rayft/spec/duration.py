@@ -25,7 +25,9 @@ def parse_duration(text: str) -> Duration:
     """
     match = _PATTERN.match(text)
     if match is None:
-        raise ValueError(f"expected a duration such as '2 epochs', '500 steps' or '10%', got {text!r}")
+        raise ValueError(
+            f"expected a duration such as '2 epochs', '500 steps' or '10%', got {text!r}"
+        )
     amount, unit = float(match[1]), match[2]
     if unit == "%":
         if amount > 100:
@@ -52,8 +54,12 @@ def _check_length(text: str) -> str:
     return text
 
 
-DurationText = Annotated[str, AfterValidator(_check), Field(examples=["2 epochs", "500 steps", "10%"])]
+DurationText = Annotated[
+    str, AfterValidator(_check), Field(examples=["2 epochs", "500 steps", "10%"])
+]
 """A duration; a share is of the phase it stands in."""
 
-LengthText = Annotated[str, AfterValidator(_check_length), Field(examples=["2 epochs", "500 steps"])]
+LengthText = Annotated[
+    str, AfterValidator(_check_length), Field(examples=["2 epochs", "500 steps"])
+]
 """A duration in epochs or steps, at least one."""

@@ -8,8 +8,7 @@ from rayft.spec.base import Spec
 
 
 class FileWeights(Spec):
-    """A state dict in a file: `.safetensors`, or `.pth`/`.pt`, which is read without unpickling
-    code."""
+    """A state dict in a file: `.safetensors`, or `.pth`/`.pt`, read without running pickled code."""
 
     file: str
     """Path of the file."""

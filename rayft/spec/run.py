@@ -43,8 +43,11 @@ class MeanReduction(Spec):
 
 
 class ExactReduction(Spec):
-    """A fixed number of virtual shards summed by a fixed tree: bit-identical results for any
-    number of workers, at the price of smaller batches and one more copy of the gradients."""
+    """A fixed number of virtual shards, summed by a fixed tree.
+
+    Bit-identical results for any number of workers, at the price of smaller batches and one more
+    copy of the gradients.
+    """
 
     kind: Literal["exact"]
     shards: int = Field(default=4, ge=1, le=1024)

@@ -9,8 +9,10 @@ from rayft.spec.duration import DurationText, LengthText
 
 
 class CosineSchedule(Spec):
-    """Warm up linearly, then fall along a half cosine (Loshchilov & Hutter 2017,
-    https://arxiv.org/abs/1608.03983, section 3, without restarts)."""
+    """Warm up linearly, then fall along a half cosine.
+
+    Source: Loshchilov & Hutter 2017 (https://arxiv.org/abs/1608.03983), section 3, one cycle.
+    """
 
     kind: Literal["cosine"]
     warmup: DurationText = "5%"
@@ -38,8 +40,10 @@ class ConstantSchedule(Spec):
 
 
 class OneCycleSchedule(Spec):
-    """Rise to the peak and fall below the start, both along half cosines (Smith & Topin 2018,
-    https://arxiv.org/abs/1708.07120)."""
+    """Rise to the peak, then fall below the start, both along half cosines.
+
+    Source: Smith & Topin 2018 (https://arxiv.org/abs/1708.07120).
+    """
 
     kind: Literal["one_cycle"]
     rise: DurationText = "30%"
@@ -63,7 +67,7 @@ class PhaseSpec(Spec):
     """Name of the phase, for reports."""
     train: tuple[str, ...] = Field(min_length=1)
     """What trains: `heads`, `heads.label`, a group (`layer4`), a range (`layer2..layer4`), a
-    position (`all`, `last 2`, `top 30%`) or a band (`base`, `middle`, `top`). The rest is frozen."""
+    position (`all`, `last 2`, `top 30%`) or a band (`base`, `middle`, `top`). All else is frozen."""
     for_: LengthText = Field(alias="for")
     """Length of the phase: `2 epochs` or `500 steps`."""
     lr: Positive | dict[str, Positive]
@@ -101,8 +105,7 @@ OptimizerSpec = Annotated[AdamW | SGD, Field(discriminator="kind")]
 
 
 class EmaSpec(Spec):
-    """Exponential moving average of the weights; evaluation and the result use it (Polyak &
-    Juditsky 1992)."""
+    """Exponential moving average of the weights; evaluation and the result use it."""
 
     decay: float = Field(default=0.999, gt=0, lt=1)
     """Share of the average kept at each step; it rises to this over the first steps."""

@@ -1,0 +1,250 @@
+"""The plan of a run: the integers and tables that follow from the spec and the facts.
+
+A pure function, so that what `rayft plan` prints is what every worker does.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rayft.errors import Problem, SpecError
+from rayft.plan.batching import BatchPlan, plan_batches
+from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts
+from rayft.plan.ingest import IngestCosts, IngestPlan, plan_ingest
+from rayft.plan.ledger import Ledger, make_ledger
+from rayft.plan.memory import MemoryEstimate, estimate_memory
+from rayft.plan.resources import ResourcePlan, plan_resources
+from rayft.plan.schedule import Schedule, length_in_steps, make_schedule
+from rayft.spec.run import RunSpec
+from rayft.spec.training import SGD, PhaseSpec
+
+_USABLE_SHARE = 0.6
+"""Share of a device's memory that `rows_per_device: auto` fills, by estimate."""
+_MOST_AUTO_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhasePlan:
+    """One phase: what trains, and the steps it takes."""
+
+    index: int
+    name: str
+    ledger: Ledger
+    schedule: Schedule
+    num_steps: int
+    num_epochs: int
+    """Epochs begun; the last may be cut short where the phase is given in steps."""
+    first_step: int
+    """Steps planned before this phase."""
+    first_epoch: int
+    """Epochs planned before this phase: row order and augmentation go on, never repeat."""
+    memory: MemoryEstimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """Everything a run will do."""
+
+    spec: RunSpec
+    model: ModelFacts
+    data: DataFacts
+    resources: ResourcePlan
+    batches: BatchPlan
+    rows_reason: str
+    """Why a device holds this many rows at once."""
+    phases: tuple[PhasePlan, ...]
+    steps_per_epoch: int
+    precision: Literal["fp32", "bf16"]
+    precision_reason: str
+    ingest: IngestPlan
+    best_metric: str | None
+    memory_budget_bytes: int
+    """Memory of a worker's device."""
+    warnings: tuple[str, ...]
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all phases."""
+        return sum(phase.num_steps for phase in self.phases)
+
+    def rows_of_step(self, step_in_epoch: int) -> slice:
+        """Return the places of a step's rows in the epoch's order; the last step may be short."""
+        size = self.batches.global_batch_size
+        first = step_in_epoch * size
+        return slice(first, min(first + size, self.data.num_rows("train")))
+
+
+def make_plan(
+    spec: RunSpec,
+    *,
+    model: ModelFacts,
+    data: DataFacts,
+    cluster: ClusterFacts,
+    costs: IngestCosts,
+) -> RunPlan:
+    """Work out what a run will do.
+
+    Raises:
+        SpecError: the spec does not fit the model or the data.
+        ClusterError: the cluster cannot reach what the workers need.
+    """
+    resources = plan_resources(spec, cluster)
+    precision, precision_reason = _precision(spec, cluster)
+    steps_per_epoch = -(-data.num_rows("train") // spec.global_batch_size)
+    phases = _phases(spec, model, steps_per_epoch, precision, resources)
+    budget = _memory_budget(cluster, resources)
+    limit, rows_reason = _rows_per_device(spec, phases, budget, resources.world_size)
+    batches = plan_batches(
+        spec.global_batch_size,
+        world_size=resources.world_size,
+        max_rows_per_shard=limit,
+        reduction=spec.reduction,
+    )
+    _check_batch_norm(spec, resources)
+    return RunPlan(
+        spec=spec,
+        model=model,
+        data=data,
+        resources=resources,
+        batches=batches,
+        rows_reason=rows_reason,
+        phases=phases,
+        steps_per_epoch=steps_per_epoch,
+        precision=precision,
+        precision_reason=precision_reason,
+        ingest=plan_ingest(spec.ingest, resources, costs),
+        best_metric=spec.best_metric
+        or ("validation/accuracy" if "validation" in data.counts else None),
+        memory_budget_bytes=budget,
+        warnings=_warnings(spec, model, data, resources),
+    )
+
+
+def _phases(
+    spec: RunSpec,
+    model: ModelFacts,
+    steps_per_epoch: int,
+    precision: str,
+    resources: ResourcePlan,
+) -> tuple[PhasePlan, ...]:
+    phases: list[PhasePlan] = []
+    first_step = first_epoch = 0
+    for index, phase in enumerate(spec.phases):
+        num_steps = length_in_steps(phase.for_, 0, steps_per_epoch)
+        num_epochs = -(-num_steps // steps_per_epoch)
+        ledger = make_ledger(
+            phase, model, weight_decay=spec.optimizer.weight_decay, where=f"phases.{index}"
+        )
+        phases.append(
+            PhasePlan(
+                index=index,
+                name=phase.name,
+                ledger=ledger,
+                schedule=_schedule(spec, phase, num_steps, steps_per_epoch),
+                num_steps=num_steps,
+                num_epochs=num_epochs,
+                first_step=first_step,
+                first_epoch=first_epoch,
+                memory=estimate_memory(
+                    model,
+                    ledger,
+                    state_tensors=(1 if isinstance(spec.optimizer, SGD) else 2)
+                    + (1 if spec.ema else 0),
+                    activation_bytes=2 if precision == "bf16" else 4,
+                    on_cpu=resources.device == "cpu",
+                ),
+            )
+        )
+        first_step += num_steps
+        first_epoch += num_epochs
+    return tuple(phases)
+
+
+def _schedule(spec: RunSpec, phase: PhaseSpec, num_steps: int, steps_per_epoch: int) -> Schedule:
+    return make_schedule(
+        phase.schedule or spec.schedule, num_steps=num_steps, steps_per_epoch=steps_per_epoch
+    )
+
+
+def _precision(spec: RunSpec, cluster: ClusterFacts) -> tuple[Literal["fp32", "bf16"], str]:
+    if spec.precision != "auto":
+        return spec.precision, "asked for"
+    if cluster.bf16:
+        return "bf16", "the device computes in bf16 faster than in fp32"
+    return "fp32", "the device has no fast bf16"
+
+
+def _memory_budget(cluster: ClusterFacts, resources: ResourcePlan) -> int:
+    if resources.device == "cuda":
+        return cluster.gpu_memory_bytes
+    return cluster.memory_bytes // resources.world_size
+
+
+def _rows_per_device(
+    spec: RunSpec, phases: tuple[PhasePlan, ...], budget: int, world_size: int
+) -> tuple[int, str]:
+    if spec.rows_per_device != "auto":
+        if spec.rows_per_device < 1:
+            raise SpecError(
+                Problem(
+                    "rows_per_device",
+                    f"{spec.rows_per_device} rows cannot be trained on",
+                    "use 1 or more, or auto",
+                )
+            )
+        return spec.rows_per_device, "asked for"
+    if budget <= 0:
+        return spec.global_batch_size, "the device's memory is not known"
+    usable = int(budget * _USABLE_SHARE)
+    rows = min(phase.memory.rows_within(usable) for phase in phases)
+    if rows < 1:
+        need = max(phase.memory.total(1) for phase in phases)
+        raise SpecError(
+            Problem(
+                "model.backbone",
+                f"one row needs about {need / 2**30:.1f} GiB; {usable / 2**30:.1f} GiB of a "
+                f"worker's {budget / 2**30:.1f} GiB are taken at most",
+                "train fewer groups, use a smaller image_size or backbone, or set rows_per_device",
+            )
+        )
+    rows = min(rows, _MOST_AUTO_ROWS)
+    if rows >= spec.global_batch_size // world_size:
+        return rows, "the whole share of a worker fits into its memory"
+    return rows, f"about {rows} rows fit into {usable / 2**30:.1f} GiB"
+
+
+def _check_batch_norm(spec: RunSpec, resources: ResourcePlan) -> None:
+    if spec.batch_norm == "sync" and resources.device != "cuda":
+        raise SpecError(
+            Problem(
+                "batch_norm",
+                f"sync runs on GPUs only; the workers compute on {resources.device}",
+                "use pretrained (recommended) or local",
+            )
+        )
+    if spec.batch_norm != "pretrained" and spec.reduction.kind == "exact":
+        raise SpecError(
+            Problem(
+                "batch_norm",
+                f"{spec.batch_norm} makes the result depend on how rows fall to workers, which "
+                "reduction: exact excludes",
+                "use batch_norm: pretrained, or reduction: mean",
+            )
+        )
+
+
+def _warnings(
+    spec: RunSpec, model: ModelFacts, data: DataFacts, resources: ResourcePlan
+) -> tuple[str, ...]:
+    warnings = list(resources.warnings)
+    if not model.pretrained:
+        warnings.append(
+            "the backbone starts from RANDOM weights (model.backbone.weights: none): this trains "
+            "from scratch, it does not fine-tune"
+        )
+    if data.num_bad_rows:
+        warnings.append(f"{data.num_bad_rows} rows cannot be read and are left out")
+    if spec.batch_norm != "pretrained":
+        warnings.append(
+            f"batch_norm: {spec.batch_norm} makes results depend on the number of workers"
+        )
+    return tuple(warnings)

@@ -1,0 +1,109 @@
+"""Learning rates as pure functions of the step: nothing to save, nothing to get out of step."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, assert_never, final
+
+from rayft.spec.duration import parse_duration
+from rayft.spec.training import (
+    ConstantSchedule,
+    CosineSchedule,
+    LinearSchedule,
+    OneCycleSchedule,
+    ScheduleSpec,
+)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Rise to 1 over `num_rise_steps`, then fall to `final_fraction` at the last step."""
+
+    num_steps: int
+    num_rise_steps: int
+    rise: Literal["linear", "cosine"]
+    fall: Literal["linear", "cosine", "constant"]
+    start_fraction: float
+    final_fraction: float
+
+    def factor(self, step: int) -> float:
+        """Return the share of the peak rate at `step`, counted from 0 inside the phase."""
+        if step < self.num_rise_steps:
+            # Counting from 1 keeps the first step from being wasted at a rate of 0.
+            progress = (step + 1) / (self.num_rise_steps + 1)
+            return _between(self.start_fraction, 1.0, progress, self.rise)
+        num_fall_steps = self.num_steps - self.num_rise_steps
+        progress = min(1.0, (step - self.num_rise_steps) / max(1, num_fall_steps - 1))
+        return _between(1.0, self.final_fraction, progress, self.fall)
+
+
+def _between(start: float, end: float, progress: float, shape: str) -> float:
+    match shape:
+        case "linear":
+            return start + (end - start) * progress
+        case "cosine":
+            return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+        case _:
+            return start
+
+
+def make_schedule(spec: ScheduleSpec, *, num_steps: int, steps_per_epoch: int) -> Schedule:
+    """Turn a `schedule` section into a function of the step in a phase of `num_steps`."""
+
+    def steps(duration: str) -> int:
+        return min(num_steps - 1, length_in_steps(duration, num_steps, steps_per_epoch))
+
+    match spec:
+        case CosineSchedule():
+            shape = Schedule(
+                num_steps=num_steps,
+                num_rise_steps=steps(spec.warmup),
+                rise="linear",
+                fall="cosine",
+                start_fraction=0.0,
+                final_fraction=spec.final_fraction,
+            )
+        case LinearSchedule():
+            shape = Schedule(
+                num_steps=num_steps,
+                num_rise_steps=steps(spec.warmup),
+                rise="linear",
+                fall="linear",
+                start_fraction=0.0,
+                final_fraction=spec.final_fraction,
+            )
+        case ConstantSchedule():
+            shape = Schedule(
+                num_steps=num_steps,
+                num_rise_steps=steps(spec.warmup),
+                rise="linear",
+                fall="constant",
+                start_fraction=0.0,
+                final_fraction=1.0,
+            )
+        case OneCycleSchedule():
+            shape = Schedule(
+                num_steps=num_steps,
+                num_rise_steps=steps(spec.rise),
+                rise="cosine",
+                fall="cosine",
+                start_fraction=spec.start_fraction,
+                final_fraction=spec.final_fraction,
+            )
+        case _:
+            assert_never(spec)
+    return shape
+
+
+def length_in_steps(duration: str, num_steps: int, steps_per_epoch: int) -> int:
+    """Return a duration as a number of steps; a share is of `num_steps`, rounded up."""
+    length = parse_duration(duration)
+    match length.unit:
+        case "steps":
+            return int(length.amount)
+        case "epochs":
+            return int(length.amount) * steps_per_epoch
+        case "percent":
+            return math.ceil(num_steps * length.amount / 100)
+        case _:
+            assert_never(length.unit)
