@@ -55,6 +55,9 @@ class TrainingError(RayftError):
 class Stopped(RayftError):  # noqa: N818  a request that was honoured, not a fault
     """The run was asked to stop; its position is saved and the same command goes on."""
 
+    signal = 0
+    """Number of the signal that asked for it, where one did."""
+
 
 class RequestError(RayftError):
     """The request was wrong; nothing was started."""

@@ -103,10 +103,11 @@ def _auto_cpus(spec: RunSpec, cluster: ClusterFacts, world_size: int) -> float:
 def _check_reach(name: str, need: float, reach: float | None, world_size: int) -> None:
     if reach is None or need <= reach:
         return
+    workers = "1 worker needs" if world_size == 1 else f"{world_size} workers need"
     raise ClusterError(
         Problem(
             "scaling.num_workers",
-            f"{world_size} workers need {need:g} {name}s; the cluster reaches {reach:g}",
+            f"{workers} {need:g} {name}s; the cluster reaches {reach:g}",
             f"lower scaling.num_workers, lower scaling.resources_per_worker.{name}, "
             "or use a larger cluster",
         )

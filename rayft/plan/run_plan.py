@@ -20,6 +20,7 @@ from rayft.spec.training import SGD, PhaseSpec
 _USABLE_SHARE = 0.6
 """Share of a device's memory that `rows_per_device: auto` fills, by estimate."""
 _MOST_AUTO_ROWS = 1024
+_MOST_EVALUATION_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,8 @@ class RunPlan:
     batches: BatchPlan
     rows_reason: str
     """Why a device holds this many rows at once."""
+    evaluation_rows: int
+    """Rows of every batch in evaluation, on any number of workers."""
     phases: tuple[PhasePlan, ...]
     steps_per_epoch: int
     precision: Literal["fp32", "bf16"]
@@ -107,6 +110,7 @@ def make_plan(
         resources=resources,
         batches=batches,
         rows_reason=rows_reason,
+        evaluation_rows=min(limit, _MOST_EVALUATION_ROWS),
         phases=phases,
         steps_per_epoch=steps_per_epoch,
         precision=precision,

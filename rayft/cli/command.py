@@ -1,0 +1,107 @@
+"""What all commands share: where they print, and how they end.
+
+Exit codes: 0 done, 1 failed, 2 the request was wrong and nothing was started, 128 + N stopped by
+signal N after saving.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from rayft.errors import Problem, RayftError, Stopped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rayft.spec.load import LoadedSpec
+
+_PIPE_WIDTH = 120
+
+
+class Output:
+    """Text for people, and one JSON object for scripts."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.loaded: LoadedSpec | None = None
+        """The spec in hand, so that a problem found later can name its line."""
+        self.stop_signal = 0
+        self._console: Console | None = None
+
+    @property
+    def console(self) -> "Console":
+        """Console for people: stdout, or stderr where stdout belongs to a script."""
+        if self._console is None:
+            from rich.console import Console
+
+            stream = sys.stderr if self.as_json else sys.stdout
+            width = None if stream.isatty() else _PIPE_WIDTH
+            self._console = Console(
+                file=stream, width=width, highlight=False, soft_wrap=not stream.isatty()
+            )
+        return self._console
+
+    def say(self, text: str) -> None:
+        """Print a line for people."""
+        typer.echo(text, err=self.as_json)
+
+    def next(self, command: str) -> None:
+        """Name the next command."""
+        self.say(f"next: {command}")
+
+    def result(self, values: Mapping[str, object]) -> None:
+        """Print the result, where a script asked for it."""
+        if self.as_json:
+            typer.echo(json.dumps(values))
+
+
+@contextmanager
+def guarded(*, as_json: bool, debug: bool) -> Iterator[Output]:
+    """Turn a deliberate error into its message and exit code; others keep their traceback."""
+    out = Output(as_json=as_json)
+    try:
+        yield out
+    except RayftError as error:
+        if debug:
+            raise
+        raise typer.Exit(_tell(error, out)) from None
+    except KeyboardInterrupt:
+        out.say("interrupted before training began; nothing is half-written")
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        typer.echo(
+            f"error: {type(error).__name__}: {error}\n"
+            "  fix: this is a fault in rayft; run again with --debug and report the traceback",
+            err=True,
+        )
+        raise typer.Exit(1) from None
+
+
+def _tell(error: RayftError, out: Output) -> int:
+    problems = [_located(problem, out) for problem in error.problems]
+    stopped = isinstance(error, Stopped)
+    code = 128 + out.stop_signal if stopped and out.stop_signal else error.exit_code
+    for problem in problems:
+        typer.echo(str(problem) if stopped else f"error: {problem}", err=True)
+    status = "stopped" if stopped else "refused" if code == 2 else "failed"
+    out.result(
+        {
+            "status": status,
+            "problems": [{"where": p.where, "what": p.what, "fix": p.fix} for p in problems],
+        }
+    )
+    return code
+
+
+def _located(problem: Problem, out: Output) -> Problem:
+    if out.loaded is None:
+        return problem
+    from rayft.spec.explain import locate
+
+    return locate(problem, out.loaded)

@@ -1,0 +1,104 @@
+"""The commands that need more than the spec."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rayft.cli.command import Output
+from rayft.cli.progress import Progress
+from rayft.cli.show_plan import plan_json, print_plan
+from rayft.cli.show_result import print_report, print_result
+from rayft.errors import DataError, Problem, Stopped
+from rayft.plan.facts import SplitName
+from rayft.runtime.evaluate import evaluate
+from rayft.runtime.launch import connect_if_told, start_ray
+from rayft.runtime.preflight import check_writable, places_of, plan_before
+from rayft.runtime.preflight import prepare_rows as prepare_spec_rows
+from rayft.runtime.train import train
+from rayft.spec.load import load_spec
+from rayft.spec.run import RunSpec
+
+
+def show_plan(path: Path, overrides: Sequence[str], out: Output) -> None:
+    """Print what a run would do."""
+    spec = _load(path, overrides, out)
+    connect_if_told()
+    plan = plan_before(spec, places_of(spec))
+    print_plan(plan, out.console)
+    out.next(f"rayft train {path}{_tail(overrides)}")
+    out.result({"status": "planned", "plan": plan_json(plan)})
+
+
+def prepare_rows(path: Path, overrides: Sequence[str], out: Output) -> None:
+    """Build the row stores of a spec."""
+    spec = _load(path, overrides, out)
+    places = places_of(spec)
+    check_writable(places.storage_path)
+    plan_before(spec, places)
+    uses_ray = spec.scaling.num_workers > 0
+    if uses_ray:
+        start_ray()
+    with Progress(out.console) as progress:
+        prepared = prepare_spec_rows(spec, places, use_ray=uses_ray, on_rows=progress.on_rows)
+    facts = prepared.facts
+    counts = {split: sum(rows) for split, rows in facts.counts.items()}
+    verb = "prepared" if prepared.built else "already prepared:"
+    out.say(
+        f"{verb} {', '.join(f'{rows:,} {split}' for split, rows in counts.items())} rows, "
+        f"{len(facts.classes)} classes, {facts.stored_bytes / 2**20:,.0f} MiB, "
+        f"{facts.num_bad_rows} unreadable"
+    )
+    out.next(f"rayft train {path}{_tail(overrides)}")
+    out.result(
+        {
+            "status": "prepared",
+            "built": prepared.built,
+            "rows": counts,
+            "classes": list(facts.classes),
+            "bad_rows": facts.num_bad_rows,
+            "stores": sorted({split.store for split in prepared.ref.splits.values()}),
+        }
+    )
+
+
+def train_run(path: Path, overrides: Sequence[str], out: Output) -> None:
+    """Train a spec and print the result."""
+    spec = _load(path, overrides, out)
+    with Progress(out.console) as progress:
+        try:
+            result = train(spec, listener=progress)
+        except Stopped as stopped:
+            out.stop_signal = stopped.signal
+            raise
+    print_result(result, out.console)
+    out.next(f"rayft evaluate {result['run']}")
+    out.result(result)
+
+
+def evaluate_checkpoint(
+    path: Path, overrides: Sequence[str], split: SplitName, file: Path | None, out: Output
+) -> None:
+    """Evaluate a checkpoint and print the report."""
+    if file is not None and not os.access(file.parent, os.W_OK):
+        raise DataError(
+            Problem(str(file), "its folder is not there or not writable", "choose another file")
+        )
+    with Progress(out.console) as progress:
+        found = evaluate(path, split=split, overrides=overrides, on_rows=progress.on_rows)
+    print_report(found, out.console)
+    if file is not None:
+        file.write_text(json.dumps(found, indent=1))
+        out.say(f"full report: {file}")
+    else:
+        out.next(f"rayft evaluate {path} --split {split} --report report.json")
+    out.result(found)
+
+
+def _load(path: Path, overrides: Sequence[str], out: Output) -> RunSpec:
+    out.loaded = load_spec(path, overrides)
+    return out.loaded.spec
+
+
+def _tail(overrides: Sequence[str]) -> str:
+    return "".join(f" {override}" for override in overrides)

@@ -1,0 +1,123 @@
+"""The command line: `rayft init | validate | plan | prepare | train | evaluate`.
+
+Commands import what they need when they run, so that `rayft --help` answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rayft.cli.command import Output, guarded
+
+app = typer.Typer(
+    name="rayft",
+    help="Fine-tune pretrained models on Ray: what is frozen is computed once.",
+    epilog="Start with: rayft init --data ./photos   or   rayft train jobs/quickstart.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML file of the run.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATH=VALUE]...", help="Changes, such as phases.1.lr.heads=3e-3."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Option(help="Folder with a subfolder per class, parquet or CSV.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Spec to write; NAME.yaml by default.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace the file where it exists.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Look at your data and write a spec that trains unedited."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.cli.init import write_spec
+
+        write_spec(data, output, force=force, out=out)
+
+
+@app.command()
+def validate(
+    spec: SpecFile, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Check the spec alone: keys, values, and settings without effect."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.spec.load import load_spec
+
+        loaded = load_spec(spec, overrides or ())
+        out.say(f"{spec}: the spec is valid ({loaded.spec.name})")
+        out.next(f"rayft plan {spec}")
+        out.result({"status": "valid", "name": loaded.spec.name})
+
+
+@app.command()
+def plan(
+    spec: SpecFile, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Show what a run would do; start nothing."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.cli.commands import show_plan
+
+        show_plan(spec, overrides or (), out)
+
+
+@app.command()
+def prepare(
+    spec: SpecFile, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Read, verify, decode and resize the rows once, for all later runs."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.cli.commands import prepare_rows
+
+        prepare_rows(spec, overrides or (), out)
+
+
+@app.command()
+def train(
+    spec: SpecFile, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Run the spec to its end; the same command goes on after an interruption."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.cli.commands import train_run
+
+        train_run(spec, overrides or (), out)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A run's folder, or one checkpoint of it.")],
+    overrides: Overrides = None,
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Rows to evaluate on.")
+    ] = "test",
+    report: Annotated[
+        Path | None, typer.Option(help="Write the full report, as JSON, to this file.")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Evaluate a checkpoint: figures per class, calibration, confusion, worst rows."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.cli.commands import evaluate_checkpoint
+
+        evaluate_checkpoint(checkpoint, overrides or (), split, report, out)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+__all__ = ["Output", "app", "main"]

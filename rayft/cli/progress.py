@@ -1,0 +1,159 @@
+"""Live progress: a line that moves on a terminal, one line per interval elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from rayft.cli.show_plan import print_plan
+from rayft.plan.run_plan import PhasePlan, RunPlan
+from rayft.runtime.journal import Event
+
+_INTERVAL_S = 10.0
+"""Seconds between lines where there is no terminal."""
+
+
+class Progress:
+    """Hears what a run does and shows it."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._plan: RunPlan | None = None
+        self._left = _TimeLeft(clock)
+        self._printed_at = clock()
+        self._live = Live(console=console, transient=True, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def on_stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+        self._show(f"{text} ...", always=True)
+
+    def on_rows(self, done: int, total: int) -> None:
+        """Rows of the dataset were prepared."""
+        self._show(f"preparing rows: {done:,} of {total:,}", always=done == total)
+
+    def on_plan(self, plan: RunPlan) -> None:
+        """The plan is exact; training begins."""
+        self._plan = plan
+        self._left.plan = plan
+        print_plan(plan, self._console)
+
+    def on_event(self, event: Event) -> None:
+        """A worker wrote an event to the journal."""
+        values: dict[str, Any] = dict(event)
+        match event["kind"]:
+            case "phase":
+                self._left.phase_begins(values)
+            case "progress":
+                self._left.step_done(values)
+                self._show(self._progress_line(values), always=False)
+            case "epoch":
+                self._left.step_done(values)
+                self._print(self._epoch_line(values))
+            case "resumed":
+                self._print(f"going on from {values['name']}, after {values['steps_done']} steps")
+            case "damaged":
+                self._print(f"warning: {values['name']} is damaged and put aside: {values['problem']}")
+            case "early_end":
+                self._print(f"phase {values['phase']} ends early, at step {values['step']}")
+            case _:
+                pass
+
+    def _show(self, text: str, *, always: bool) -> None:
+        if self._console.is_terminal:
+            self._live.update(Text(text))
+        elif always or self._clock() - self._printed_at >= _INTERVAL_S:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        self._printed_at = self._clock()
+        self._console.print(Text(text))
+        sys.stdout.flush()
+
+    def _progress_line(self, values: dict[str, Any]) -> str:
+        phase = self._phase(values)
+        rates = sorted(set(values["lr"].values()), reverse=True)
+        lr = f"{rates[0]:.2e}" if len(rates) == 1 else f"{rates[0]:.2e}..{rates[-1]:.2e}"
+        return (
+            f"{phase.name} epoch {values['epoch']}/{phase.num_epochs} "
+            f"step {values['step']}/{phase.num_steps}  loss {values['loss']:.4f}  lr {lr}  "
+            f"{values['rows_per_s']:,.0f} rows/s  waiting {values['wait_fraction']:.0%}  "
+            f"left {self._left.text()}"
+        )
+
+    def _epoch_line(self, values: dict[str, Any]) -> str:
+        phase = self._phase(values)
+        metrics = values["metrics"]
+        shown = [name for name in ("train/loss", "validation/loss", "validation/accuracy")]
+        figures = "  ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics)
+        best = "  best" if values["best"] and len(metrics) > 1 else ""
+        return (
+            f"{phase.name} epoch {values['epoch']}/{phase.num_epochs} done  {figures}{best}  "
+            f"left {self._left.text()}"
+        )
+
+    def _phase(self, values: dict[str, Any]) -> PhasePlan:
+        assert self._plan is not None
+        return self._plan.phases[values["phase_index"]]
+
+
+class _TimeLeft:
+    """Predicts the time left from the pace so far; phases weigh by what their steps compute."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.plan: RunPlan | None = None
+        self._started: float | None = None
+        self._work_at_start = 0.0
+        self._work_done = 0.0
+
+    def phase_begins(self, values: dict[str, Any]) -> None:
+        done = self._work(values["index"], values["step"])
+        if self._started is None:
+            self._started, self._work_at_start = self._clock(), done
+        self._work_done = done
+
+    def step_done(self, values: dict[str, Any]) -> None:
+        self._work_done = self._work(values["phase_index"], values["step"])
+
+    def text(self) -> str:
+        if self._started is None or self._work_done <= self._work_at_start or not self.plan:
+            return "?"
+        whole = self._work(len(self.plan.phases), 0)
+        elapsed = self._clock() - self._started
+        pace = elapsed / (self._work_done - self._work_at_start)
+        seconds = int(pace * (whole - self._work_done))
+        return f"{seconds // 60}:{seconds % 60:02d}"
+
+    def _work(self, phase_index: int, step: int) -> float:
+        """Return the work done before `step` of a phase, in units of its own."""
+        assert self.plan is not None
+        before = self.plan.phases[:phase_index]
+        work = sum(phase.num_steps * self._cost(phase) for phase in before)
+        if step:
+            work += step * self._cost(self.plan.phases[phase_index])
+        return work
+
+    def _cost(self, phase: PhasePlan) -> float:
+        """Return multiply-adds of a row: one pass forward, two back to the lowest trained group."""
+        assert self.plan is not None
+        model = self.plan.model
+        groups = [(group.name, group.flops_per_row) for group in model.groups]
+        groups += [(f"heads.{head.name}", head.flops_per_row) for head in model.heads]
+        trained = [phase.ledger.trains(name) for name, _ in groups]
+        lowest = trained.index(True) if True in trained else len(groups)
+        forward = sum(flops for _, flops in groups)
+        return forward + 2 * sum(flops for _, flops in groups[lowest:])

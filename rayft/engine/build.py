@@ -1,0 +1,87 @@
+"""Put a run together on one worker."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rayft.engine.checkpoint import CheckpointFolder, read_checkpoint
+from rayft.engine.device import Device
+from rayft.engine.policies import Policies
+from rayft.engine.ports import Events, Ranks
+from rayft.engine.run import Run
+from rayft.feed.feed import Feed
+from rayft.models.model import FineTuneModel, make_model
+from rayft.models.weights import LoadedWeights, load_weights
+from rayft.objectives.objective import make_objective
+from rayft.optim.ema import WeightAverage
+from rayft.plan.run_plan import RunPlan
+
+
+def make_run(
+    plan: RunPlan,
+    *,
+    data_fingerprint: str,
+    weights: LoadedWeights | None,
+    device: torch.device,
+    feed: Feed,
+    ranks: Ranks,
+    events: Events,
+    checkpoints: CheckpointFolder,
+) -> Run:
+    """Build the model and everything around it; take up the newest checkpoint where there is one.
+
+    Raises:
+        CheckpointError: all checkpoints are damaged, or the data changed.
+    """
+    torch.set_num_threads(plan.resources.threads_per_worker)
+    where = Device(plan, device)
+    model = make_model(plan.spec.model, num_classes=len(plan.data.classes), seed=plan.spec.seed)
+    if weights is not None:
+        load_weights(model, weights, classes=plan.data.classes)
+    where.place(model)
+    ema = plan.spec.ema
+    run = Run(
+        plan=plan,
+        data_fingerprint=data_fingerprint,
+        model=model,
+        objective=make_objective(plan.spec.model).to(device),
+        device=where,
+        feed=feed,
+        ranks=ranks,
+        events=events,
+        checkpoints=checkpoints,
+        policies=Policies(plan),
+        average=WeightAverage(model, decay=ema.decay) if ema else None,
+    )
+    _resume(run)
+    return run
+
+
+def _resume(run: Run) -> None:
+    """Let rank 0 choose the newest checkpoint that verifies, and all ranks take it up."""
+    name = ""
+    if run.ranks.rank == 0:
+        run.checkpoints.clean()
+        name = run.checkpoints.newest(on_damaged=lambda *found: _tell(run, *found)) or ""
+    name = run.ranks.broadcast_text(name)
+    if not name:
+        return
+    run.restore(read_checkpoint(run.checkpoints.path / name))
+    if run.ranks.rank == 0:
+        run.checkpoints.set_best(run.policies.best.name)
+        run.events.emit("resumed", {"name": name, "steps_done": run.position.steps_done})
+
+
+def _tell(run: Run, name: str, problem: str) -> None:
+    run.events.emit("damaged", {"name": name, "problem": problem})
+
+
+def load_evaluated_weights(
+    model: FineTuneModel, tensors: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Load a checkpoint's weights, with the averages in their place where there are any."""
+    weights = dict(tensors["model"])
+    average = tensors.get("average", {})
+    weights.update({name: value for name, value in average.items() if name in weights})
+    model.load_state_dict(weights)

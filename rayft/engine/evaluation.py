@@ -1,0 +1,47 @@
+"""Evaluate a model on a split, over all ranks: every row counts once."""
+
+import numpy as np
+import torch
+
+from rayft.engine.device import Device
+from rayft.engine.ports import Ranks
+from rayft.feed.feed import Feed
+from rayft.metrics import ClassificationReport, classification_report
+from rayft.models.model import FineTuneModel
+from rayft.plan.facts import SplitName
+
+
+@torch.no_grad()
+def evaluate(
+    model: FineTuneModel,
+    feed: Feed,
+    split: SplitName,
+    *,
+    device: Device,
+    ranks: Ranks,
+    classes: tuple[str, ...],
+) -> ClassificationReport:
+    """Return the report on one split, the same on every rank.
+
+    Scores of all rows are brought together before anything is averaged, so no number depends on
+    how rows fell to workers. The model is left in evaluation mode.
+    """
+    model.eval()
+    ids: list[np.ndarray] = [np.empty(0, np.int64)]
+    labels: list[np.ndarray] = [np.empty(0, np.int64)]
+    scores: list[np.ndarray] = [np.empty((0, len(classes)), np.float32)]
+    with feed.evaluation(split) as batches:
+        for batch in batches:
+            placed = device.batch(batch)
+            with device.autocast():
+                output = model(placed.images)["label"]
+            count = batch.ticket.num_rows
+            ids.append(batch.ticket.row_ids[:count])
+            labels.append(batch.labels[:count])
+            scores.append(output[:count].float().cpu().numpy())
+    return classification_report(
+        targets=ranks.gather(np.concatenate(labels)),
+        scores=ranks.gather(np.concatenate(scores)),
+        row_ids=ranks.gather(np.concatenate(ids)),
+        classes=classes,
+    )

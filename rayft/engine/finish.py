@@ -1,0 +1,43 @@
+"""After the last phase: the best checkpoint, and its figures on the test split."""
+
+from dataclasses import dataclass
+
+from rayft.engine.build import load_evaluated_weights
+from rayft.engine.checkpoint import read_checkpoint
+from rayft.engine.evaluation import evaluate
+from rayft.engine.run import Run
+from rayft.metrics import ClassificationReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run has come to."""
+
+    checkpoint: str
+    """Name of the best checkpoint."""
+    metrics: dict[str, float]
+    """Its metrics on validation, and on test where there is such a split."""
+    test_report: ClassificationReport | None
+
+
+def finish(run: Run) -> Outcome:
+    """Evaluate the best checkpoint on the test split; the same on every rank."""
+    # Rank 0 has saved by the time it sends the name, so the others find the folder.
+    name = run.ranks.broadcast_text(run.policies.best.name or "")
+    checkpoint = read_checkpoint(run.checkpoints.path / name)
+    saved = checkpoint.manifest["metrics"]
+    assert isinstance(saved, dict)
+    metrics = {key: float(str(value)) for key, value in saved.items()}
+    report = None
+    if "test" in run.plan.data.counts:
+        load_evaluated_weights(run.model, checkpoint.tensors)
+        report = evaluate(
+            run.model,
+            run.feed,
+            "test",
+            device=run.device,
+            ranks=run.ranks,
+            classes=run.plan.data.classes,
+        )
+        metrics |= report.metrics(prefix="test/")
+    return Outcome(checkpoint=name, metrics=metrics, test_report=report)

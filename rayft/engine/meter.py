@@ -1,0 +1,89 @@
+"""How fast a run goes, and what it waits for."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rayft.engine.ports import Ranks
+
+T = TypeVar("T")
+
+
+@dataclass
+class Meter:
+    """Adds up rows and seconds of training steps.
+
+    Evaluation, checkpoints and the first step of each phase, which sets things up, are left out.
+    """
+
+    clock: Callable[[], float]
+    rows: int = 0
+    seconds: float = 0.0
+    wait_s: float = 0.0
+    _waited: float = field(default=0.0, repr=False)
+    _started: float = field(default=0.0, repr=False)
+    _settled: bool = field(default=False, repr=False)
+
+    def steps(self, source: Iterable[T]) -> Iterator[T]:
+        """Pass on the items of `source` and time the wait for each."""
+        self._settled = False
+        iterator = iter(source)
+        while True:
+            self._started = self.clock()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            self._waited = self.clock() - self._started
+            yield item
+
+    def step_done(self, num_rows: int) -> None:
+        """Count the step whose batch was passed on last."""
+        if self._settled:
+            self.rows += num_rows
+            self.seconds += self.clock() - self._started
+            self.wait_s += self._waited
+        self._settled = True
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows trained per second, over all ranks."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    @property
+    def wait_fraction(self) -> float:
+        """Share of the time in which the device waited for a batch."""
+        return self.wait_s / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Losses:
+    """Training losses since the last report and since the epoch began, reduced over ranks.
+
+    After a resume inside an epoch they cover the rows trained since then.
+    """
+
+    epoch_sum: float = 0.0
+    epoch_rows: int = 0
+    _rows: int = 0
+    _pending: list[Tensor] = field(default_factory=list)
+
+    def add(self, loss_sum: Tensor, num_rows: int) -> None:
+        """Take one step: this rank's sum of losses, and the rows of all ranks."""
+        # The tensor is read later, so that a GPU need not be waited for at every step.
+        self._pending.append(loss_sum)
+        self._rows += num_rows
+
+    def reduce(self, ranks: Ranks) -> float:
+        """Return the mean loss since the last call; every rank must call it after the same step."""
+        local = torch.stack(self._pending).double().sum().item() if self._pending else 0.0
+        total = float(ranks.gather(np.array([local])).sum())
+        mean = total / max(1, self._rows)
+        self.epoch_sum += total
+        self.epoch_rows += self._rows
+        self._pending, self._rows = [], 0
+        return mean

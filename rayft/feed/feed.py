@@ -1,0 +1,65 @@
+"""The port through which the engine gets batches, and its in-process form."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rayft.feed.prefetch import Prefetch
+from rayft.feed.prepare import Batch, make_evaluation_prepare, make_training_prepare
+from rayft.feed.tickets import evaluation_tickets, training_tickets
+from rayft.plan.facts import SplitName
+from rayft.plan.run_plan import PhasePlan, RunPlan
+from rayft.store.dataset import Dataset
+
+
+class Feed(Protocol):
+    """Gives one worker its batches."""
+
+    def training(
+        self, phase: PhasePlan, *, start_step: int
+    ) -> AbstractContextManager[Iterator[tuple[Batch, ...]]]:
+        """Open the stream of a phase: for every step from `start_step`, the worker's shards."""
+        ...
+
+    def evaluation(self, split: SplitName) -> AbstractContextManager[Iterator[Batch]]:
+        """Open the worker's share of a split, every row once over all workers."""
+        ...
+
+
+class InProcessFeed:
+    """Makes batches in the worker's process, ahead of the model, in a thread."""
+
+    def __init__(self, plan: RunPlan, dataset: Dataset, *, rank: int) -> None:
+        self._plan = plan
+        self._dataset = dataset
+        self._rank = rank
+
+    @contextmanager
+    def training(
+        self, phase: PhasePlan, *, start_step: int
+    ) -> Iterator[Iterator[tuple[Batch, ...]]]:
+        """Open the stream of a phase: for every step from `start_step`, the worker's shards."""
+        split = self._dataset.splits["train"]
+        prepare = make_training_prepare(
+            self._plan.spec, split, image_size=self._plan.model.image_size
+        )
+        tickets = training_tickets(
+            self._plan, phase, split.row_ids, rank=self._rank, start_step=start_step
+        )
+        steps = (tuple(prepare(ticket) for ticket in shards) for shards in tickets)
+        with Prefetch(steps) as batches:
+            yield batches
+
+    @contextmanager
+    def evaluation(self, split: SplitName) -> Iterator[Iterator[Batch]]:
+        """Open the worker's share of a split, every row once over all workers."""
+        rows = self._dataset.splits[split]
+        prepare = make_evaluation_prepare(rows, image_size=self._plan.model.image_size)
+        tickets = evaluation_tickets(
+            rows.row_ids,
+            rows_per_batch=self._plan.evaluation_rows,
+            rank=self._rank,
+            world_size=self._plan.resources.world_size,
+        )
+        with Prefetch(prepare(ticket) for ticket in tickets) as batches:
+            yield batches

@@ -1,0 +1,90 @@
+"""The optimizer of a phase, built from the ledger, and its state by parameter name."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+
+from rayft.plan.ledger import Ledger
+from rayft.spec.training import SGD, AdamW, OptimizerSpec
+
+
+def make_optimizer(
+    spec: OptimizerSpec, model: nn.Module, ledger: Ledger
+) -> torch.optim.Optimizer:
+    """Build the optimizer over the parameters that train, one group for each rate and decay.
+
+    Each group carries `names` (parameter names) and `peak_lr`, so that rates are set from the
+    schedule and state is saved by name.
+    """
+    params = dict(model.named_parameters())
+    buckets: dict[tuple[float, float], list[str]] = defaultdict(list)
+    for rule in ledger.params:
+        if rule.trains:
+            buckets[rule.lr, rule.weight_decay].append(rule.name)
+    groups = [
+        {
+            "params": [params[name] for name in names],
+            "names": names,
+            "peak_lr": lr,
+            "lr": lr,
+            "weight_decay": weight_decay,
+        }
+        for (lr, weight_decay), names in buckets.items()
+    ]
+    fused = all(param.device.type in {"cpu", "cuda"} for param in params.values())
+    match spec:
+        case AdamW():
+            return torch.optim.AdamW(groups, betas=spec.betas, eps=spec.eps, fused=fused)
+        case SGD():
+            return torch.optim.SGD(
+                groups, momentum=spec.momentum, nesterov=spec.nesterov, fused=fused
+            )
+        case _:
+            assert_never(spec)
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's rate to its peak times `factor`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state as tensors named `PARAMETER|KEY`, empty before the first step."""
+    return {
+        f"{name}|{key}": value
+        for group in optimizer.param_groups
+        for name, param in zip(group["names"], group["params"], strict=True)
+        for key, value in optimizer.state.get(param, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Take over the saved state of every parameter that trains; others start empty.
+
+    This serves a resume and a thaw alike: parameters that go on keep their moments, new ones
+    begin without, and those that froze are forgotten.
+    """
+    by_param: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, value in state.items():
+        param_name, _, key = name.rpartition("|")
+        by_param[param_name][key] = value
+    for group in optimizer.param_groups:
+        for name, param in zip(group["names"], group["params"], strict=True):
+            if name in by_param:
+                optimizer.state[param] = {
+                    key: _place(key, value, param) for key, value in by_param[name].items()
+                }
+
+
+def _place(key: str, value: Tensor, param: Tensor) -> Tensor:
+    # A copy in any case: two optimizers must not write to one tensor.
+    if key == "step":
+        # Fused kernels on a GPU want the step counter beside the parameter.
+        return value.detach().to(param.device, copy=True)
+    moment = torch.empty_like(param, dtype=value.dtype)
+    return moment.copy_(value)

@@ -1,0 +1,137 @@
+"""`rayft evaluate`: the figures of a checkpoint, from the checkpoint alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from rayft.engine.build import load_evaluated_weights
+from rayft.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from rayft.engine.device import Device
+from rayft.engine.evaluation import evaluate as evaluate_rows
+from rayft.engine.ports import Json, OneRank
+from rayft.errors import CheckpointError, Problem
+from rayft.feed.feed import InProcessFeed
+from rayft.metrics import ClassificationReport
+from rayft.models.model import make_model
+from rayft.plan.facts import SplitName
+from rayft.plan.run_plan import RunPlan
+from rayft.runtime.preflight import OnRows, Places, places_of, plan_prepared, prepare_rows
+from rayft.spec.overrides import spec_from_data
+from rayft.spec.run import RunSpec
+from rayft.store.dataset import Dataset, open_dataset
+
+
+def evaluate(
+    path: Path,
+    *,
+    split: SplitName = "test",
+    overrides: Sequence[str] = (),
+    on_rows: OnRows = lambda done, total: None,
+) -> dict[str, Json]:
+    """Evaluate a checkpoint on a split, in the calling process.
+
+    Args:
+        path: a checkpoint, or a run (its best checkpoint).
+        split: rows to evaluate on.
+        overrides: `path=value` changes to the checkpoint's spec, such as `data.test.path=...`.
+        on_rows: hears of rows that are prepared.
+
+    Returns:
+        `checkpoint`, `split`, `metrics`, and the full `report`, whose worst rows name their source.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it knows other classes than the data.
+        DataError: the rows cannot be read.
+    """
+    folder = find_checkpoint(path)
+    checkpoint = read_checkpoint(folder)
+    spec = _spec(checkpoint, overrides)
+    places = places_of(spec)
+    prepared = prepare_rows(spec, places, use_ray=False, on_rows=on_rows)
+    dataset = open_dataset(prepared.ref)
+    _check_classes(checkpoint, dataset, folder)
+    plan = _as_trained(plan_prepared(spec, places, prepared), checkpoint)
+    if split not in plan.data.counts:
+        raise CheckpointError(
+            Problem(
+                f"data.{split}",
+                f"the spec of {folder.name} has no {split} split; it has {', '.join(plan.data.counts)}",
+                f"choose one of these with --split, or give data.{split}.kind=... and its path",
+            )
+        )
+    report = _evaluate(plan, checkpoint, dataset, split)
+    return {
+        "checkpoint": str(folder),
+        "split": split,
+        "metrics": {f"{split}/{name}": value for name, value in report.metrics().items()},
+        "report": _with_sources(report.to_json(), dataset, split),
+    }
+
+
+def _spec(checkpoint: Checkpoint, overrides: Sequence[str]) -> RunSpec:
+    data = checkpoint.manifest["spec"]
+    assert isinstance(data, dict)
+    # Figures must not depend on who evaluates: same arithmetic as in training, in this process.
+    fixed = ["scaling.num_workers=0", f"precision={checkpoint.manifest['precision']}"]
+    return spec_from_data(data, [*fixed, *overrides])
+
+
+def _as_trained(plan: RunPlan, checkpoint: Checkpoint) -> RunPlan:
+    """Give the plan the preprocessing that the checkpoint was trained with."""
+    mean, std = checkpoint.manifest["mean"], checkpoint.manifest["std"]
+    assert isinstance(mean, list)
+    assert isinstance(std, list)
+    model = replace(
+        plan.model,
+        mean=tuple(float(str(value)) for value in mean),
+        std=tuple(float(str(value)) for value in std),
+    )
+    return replace(plan, model=model)
+
+
+def _check_classes(checkpoint: Checkpoint, dataset: Dataset, folder: Path) -> None:
+    classes = checkpoint.manifest["classes"]
+    assert isinstance(classes, dict)
+    known = classes["label"]
+    assert isinstance(known, list)
+    if tuple(map(str, known)) != dataset.classes:
+        odd = sorted(set(map(str, known)) ^ set(dataset.classes))[:5]
+        raise CheckpointError(
+            Problem(
+                str(folder),
+                f"the checkpoint knows {len(known)} classes and the data has "
+                f"{len(dataset.classes)}; they differ in {', '.join(odd) or 'their order'}",
+                "evaluate on data with the classes it was trained on",
+            )
+        )
+
+
+def _evaluate(
+    plan: RunPlan, checkpoint: Checkpoint, dataset: Dataset, split: SplitName
+) -> ClassificationReport:
+    torch.set_num_threads(plan.resources.threads_per_worker)
+    device = Device(plan, torch.device(plan.resources.device))
+    model = make_model(plan.spec.model, num_classes=len(dataset.classes), seed=plan.spec.seed)
+    load_evaluated_weights(model, checkpoint.tensors)
+    device.place(model)
+    return evaluate_rows(
+        model,
+        InProcessFeed(plan, dataset, rank=0),
+        split,
+        device=device,
+        ranks=OneRank(),
+        classes=dataset.classes,
+    )
+
+
+def _with_sources(report: dict[str, Json], dataset: Dataset, split: SplitName) -> dict[str, Json]:
+    store = dataset.splits[split].store
+    worst = report["worst_rows"]
+    assert isinstance(worst, list)
+    named: list[Json] = []
+    for row in worst:
+        assert isinstance(row, dict)
+        named.append({**row, "source": store.source_of(int(str(row["row_id"])))})
+    return {**report, "worst_rows": named}

@@ -1,0 +1,124 @@
+"""What the driver hands to every worker, and what a worker does with it."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rayft.data.stream import RayDataFeed
+from rayft.engine.build import make_run
+from rayft.engine.finish import finish
+from rayft.engine.loop import train
+from rayft.engine.ports import Events, Json, Ranks
+from rayft.engine.run import Run
+from rayft.errors import RayftError, Stopped
+from rayft.feed.feed import Feed, InProcessFeed
+from rayft.models.weights import LoadedWeights
+from rayft.plan.run_plan import RunPlan
+from rayft.runtime.folder import RunFolder
+from rayft.runtime.journal import JournalEvents, NoEvents
+from rayft.store.dataset import Dataset, DatasetRef, open_dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One attempt at a run."""
+
+    plan: RunPlan
+    dataset: str
+    """A `DatasetRef` as JSON."""
+    storage_path: str
+    attempt: int
+
+    @property
+    def folder(self) -> RunFolder:
+        """Return the folder of the run."""
+        return RunFolder(Path(self.storage_path), self.plan.spec.name)
+
+
+def work(
+    job: Job, weights: LoadedWeights | None, *, ranks: Ranks, device: torch.device
+) -> dict[str, float]:
+    """Train from wherever the run stands to its end; on rank 0 also write the result.
+
+    A deliberate end, good or bad, is written to the journal first: the driver must not have the
+    run restarted.
+    """
+    folder = job.folder
+    if folder.over_file(job.attempt).exists():
+        return {}
+    events: Events = NoEvents()
+    if ranks.rank == 0:
+        events = JournalEvents(
+            folder.journal, attempt=job.attempt, stop_file=folder.stop_file(job.attempt)
+        )
+    try:
+        return _work(job, weights, ranks=ranks, device=device, events=events)
+    except RayftError as error:
+        folder.over_file(job.attempt).touch()
+        kind = "stopped" if isinstance(error, Stopped) else "failed"
+        problems: list[Json] = [[p.where, p.what, p.fix] for p in error.problems]
+        events.emit(kind, {"problems": problems})
+        raise
+
+
+def _work(
+    job: Job,
+    weights: LoadedWeights | None,
+    *,
+    ranks: Ranks,
+    device: torch.device,
+    events: Events,
+) -> dict[str, float]:
+    plan, folder = job.plan, job.folder
+    started = time.monotonic()
+    dataset = open_dataset(DatasetRef.from_json(job.dataset))
+    run = make_run(
+        plan,
+        data_fingerprint=dataset.fingerprint,
+        weights=weights,
+        device=device,
+        feed=_make_feed(plan, dataset, rank=ranks.rank),
+        ranks=ranks,
+        events=events,
+        checkpoints=folder.checkpoints(keep=plan.spec.checkpoint.keep, attempt=job.attempt),
+    )
+    train(run)
+    outcome = finish(run)
+    if ranks.rank == 0:
+        result: dict[str, Json] = {
+            "run": str(folder.path),
+            "status": "finished",
+            "checkpoint": str(folder.path / "checkpoints" / outcome.checkpoint),
+            "metrics": dict(outcome.metrics),
+            "phases": _phases(run),
+            "throughput": {
+                "rows_per_s": run.meter.rows_per_s,
+                "data_wait_fraction": run.meter.wait_fraction,
+            },
+            "skipped_steps": run.policies.non_finite.num_skipped,
+            "seconds": time.monotonic() - started,
+        }
+        if outcome.test_report:
+            result["test"] = outcome.test_report.to_json()
+        folder.write_result(result)
+        events.emit("finished", {"metrics": dict(outcome.metrics)})
+    return outcome.metrics
+
+
+def _make_feed(plan: RunPlan, dataset: Dataset, *, rank: int) -> Feed:
+    if plan.ingest.kind == "ray_data":
+        return RayDataFeed(plan, dataset, rank=rank)
+    return InProcessFeed(plan, dataset, rank=rank)
+
+
+def _phases(run: Run) -> list[Json]:
+    return [
+        {
+            "name": phase.name,
+            "steps": phase.num_steps,
+            "trainable_params": phase.ledger.trainable_params,
+        }
+        for phase in run.plan.phases
+    ]

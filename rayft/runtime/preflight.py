@@ -1,0 +1,127 @@
+"""Everything that can be refused is refused here, before anything is started or written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rayft.data.prepare import PreparedDataset, estimate_dataset, prepare_dataset
+from rayft.data.statistics import channel_statistics
+from rayft.models.facts import model_facts
+from rayft.models.model import make_model
+from rayft.models.weights import LoadedWeights, load_weights, resolve_weights
+from rayft.plan.facts import DataFacts, ModelFacts
+from rayft.plan.run_plan import RunPlan, make_plan
+from rayft.plan.storage import stored_size
+from rayft.runtime.facts import cluster_facts, ingest_costs
+from rayft.runtime.folder import check_writable
+from rayft.spec.data import ComputedNormalization, GivenNormalization
+from rayft.spec.run import RunSpec
+from rayft.store.dataset import open_dataset
+
+OnRows = Callable[[int, int], None]
+"""Called with the rows done and the rows in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a run reads and writes."""
+
+    base_dir: Path
+    """Folder that relative paths in the spec start from: the current one."""
+    storage_path: Path
+
+    @property
+    def store_root(self) -> Path:
+        """Folder of the row stores, shared by all runs of a `storage_path`."""
+        return self.storage_path / ".stores"
+
+
+def places_of(spec: RunSpec) -> Places:
+    """Return where a run reads and writes, as absolute paths.
+
+    Ray's workers change their current folder, so nothing relative may reach them.
+    """
+    base_dir = Path.cwd()
+    return Places(base_dir, (base_dir / Path(spec.storage_path).expanduser()).resolve())
+
+
+def plan_before(spec: RunSpec, places: Places) -> RunPlan:
+    """Plan a run before its dataset is prepared; counts of shares are then expectations.
+
+    Raises:
+        RequestError: the request cannot be honoured.
+    """
+    size = _input_size(spec)
+    data = estimate_dataset(
+        spec.data,
+        base_dir=places.base_dir,
+        store_root=places.store_root,
+        stored_size=stored_size(spec, image_size=size),
+    )
+    return _plan(spec, places, data, _model_facts(spec, data))
+
+
+def check(spec: RunSpec, places: Places) -> tuple[RunPlan, LoadedWeights | None]:
+    """Refuse what cannot work; return the plan so far, and the weights, loaded and tried.
+
+    Raises:
+        RequestError: the request cannot be honoured.
+    """
+    check_writable(places.storage_path)
+    plan = plan_before(spec, places)
+    weights = resolve_weights(spec.model.backbone, base_dir=places.base_dir)
+    if weights is not None:
+        model = make_model(spec.model, num_classes=len(plan.data.classes), seed=spec.seed)
+        load_weights(model, weights, classes=plan.data.classes)
+    return plan, weights
+
+
+def prepare_rows(
+    spec: RunSpec, places: Places, *, use_ray: bool, on_rows: OnRows
+) -> PreparedDataset:
+    """Build the row stores that are missing.
+
+    Raises:
+        DataError: a source breaks the contract.
+    """
+    size = _input_size(spec)
+    return prepare_dataset(
+        spec.data,
+        base_dir=places.base_dir,
+        store_root=places.store_root,
+        image_size=size,
+        stored_size=stored_size(spec, image_size=size),
+        use_ray=use_ray,
+        on_progress=on_rows,
+    )
+
+
+def plan_prepared(spec: RunSpec, places: Places, prepared: PreparedDataset) -> RunPlan:
+    """Plan a run on its prepared dataset: every number is now exact."""
+    model = _model_facts(spec, prepared.facts)
+    if isinstance(spec.data.normalize, ComputedNormalization):
+        mean, std = channel_statistics(open_dataset(prepared.ref))
+        model = replace(model, mean=mean, std=std)
+    return _plan(spec, places, prepared.facts, model)
+
+
+def _input_size(spec: RunSpec) -> int:
+    """Return the image size; the classes do not matter for it."""
+    return model_facts(spec.model, num_classes=2, image_size=spec.data.image_size).image_size
+
+
+def _model_facts(spec: RunSpec, data: DataFacts) -> ModelFacts:
+    facts = model_facts(
+        spec.model, num_classes=len(data.classes), image_size=spec.data.image_size
+    )
+    given = spec.data.normalize
+    if isinstance(given, GivenNormalization):
+        return replace(facts, mean=given.mean, std=given.std)
+    return facts
+
+
+def _plan(spec: RunSpec, places: Places, data: DataFacts, model: ModelFacts) -> RunPlan:
+    cluster = cluster_facts(places.storage_path)
+    size = stored_size(spec, image_size=model.image_size)
+    costs = ingest_costs(spec, model, cluster, stored_size=size)
+    return make_plan(spec, model=model, data=data, cluster=cluster, costs=costs)

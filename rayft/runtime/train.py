@@ -1,0 +1,119 @@
+"""`rayft train`: from a spec to a trained model, from wherever the run stands."""
+
+import time
+from typing import Protocol
+
+import ray
+
+from rayft.engine.ports import Json
+from rayft.plan.run_plan import RunPlan
+from rayft.runtime.folder import RunFolder
+from rayft.runtime.job import Job
+from rayft.runtime.journal import Event
+from rayft.runtime.launch import start_ray, train_here, train_on_ray
+from rayft.runtime.preflight import Places, check, places_of, plan_prepared, prepare_rows
+from rayft.models.weights import LoadedWeights
+from rayft.spec.run import RunSpec
+
+
+class Listener(Protocol):
+    """Hears what a run is doing, on the driver."""
+
+    def on_stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+        ...
+
+    def on_rows(self, done: int, total: int) -> None:
+        """Rows of the dataset were prepared."""
+        ...
+
+    def on_plan(self, plan: RunPlan) -> None:
+        """The plan is exact; training begins."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """A worker wrote an event to the journal."""
+        ...
+
+
+class Silence:
+    """A listener for scripts that only want the result."""
+
+    def on_stage(self, text: str) -> None:
+        """Say nothing."""
+
+    def on_rows(self, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def on_plan(self, plan: RunPlan) -> None:
+        """Say nothing."""
+
+    def on_event(self, event: Event) -> None:
+        """Say nothing."""
+
+
+def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]:
+    """Run a spec to its end and return its result.
+
+    A run that was interrupted goes on; one that is finished returns its result at once.
+
+    Returns:
+        `run` (folder), `status`, `checkpoint`, `metrics`, `phases`, `throughput`, `seconds`, and
+        with a test split `test` (the full report).
+
+    Raises:
+        RequestError: the request cannot be honoured; nothing was started.
+        TrainingError: the run was started and cannot go on.
+        Stopped: a signal asked the run to save and stop.
+    """
+    listener = listener or Silence()
+    started = time.monotonic()
+    places = places_of(spec)
+    folder = RunFolder(places.storage_path, spec.name)
+    if (result := folder.result()) is not None:
+        folder.take_up(spec)
+        return {**result, "status": "already finished"}
+    uses_ray = spec.scaling.num_workers > 0
+    listener.on_stage("checking")
+    _, weights = check(spec, places)
+    with folder.locked():
+        folder.take_up(spec)
+        if uses_ray:
+            listener.on_stage("starting Ray")
+        owns_cluster = start_ray() if uses_ray else False
+        try:
+            _train(spec, places, folder, weights, listener, owns_cluster=owns_cluster)
+        finally:
+            if owns_cluster:
+                ray.shutdown()
+        result = folder.result()
+    assert result is not None
+    return {**result, "seconds": time.monotonic() - started}
+
+
+def _train(
+    spec: RunSpec,
+    places: Places,
+    folder: RunFolder,
+    weights: LoadedWeights | None,
+    listener: Listener,
+    *,
+    owns_cluster: bool,
+) -> None:
+    uses_ray = spec.scaling.num_workers > 0
+    listener.on_stage("preparing rows")
+    prepared = prepare_rows(spec, places, use_ray=uses_ray, on_rows=listener.on_rows)
+    plan = plan_prepared(spec, places, prepared)
+    listener.on_plan(plan)
+    folder.sweep()
+    job = Job(
+        plan=plan,
+        dataset=prepared.ref.to_json(),
+        storage_path=str(places.storage_path),
+        attempt=folder.begin_attempt(),
+    )
+    listener.on_stage("starting workers" if uses_ray else "training")
+    if uses_ray:
+        train_on_ray(job, weights, listener.on_event, owns_cluster=owns_cluster)
+    else:
+        train_here(job, weights, listener.on_event)

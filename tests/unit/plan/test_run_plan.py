@@ -1,0 +1,169 @@
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rayft.errors import ClusterError, SpecError
+from rayft.plan.ingest import IngestCosts
+from rayft.plan.run_plan import RunPlan
+
+Planned = Callable[..., RunPlan]
+
+
+def test_steps_cover_every_row_and_phases_follow_each_other(planned: Planned) -> None:
+    plan = planned()
+
+    probe, finetune = plan.phases
+
+    assert plan.steps_per_epoch == 11
+    assert plan.rows_of_step(10) == slice(100, 103)
+    assert (probe.num_steps, probe.first_step, probe.first_epoch) == (22, 0, 0)
+    assert (finetune.num_steps, finetune.first_step, finetune.first_epoch) == (15, 22, 2)
+    assert finetune.num_epochs == 2
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2, 5])
+def test_the_experiment_does_not_depend_on_the_workers(planned: Planned, num_workers: int) -> None:
+    plan = planned(scaling={"num_workers": num_workers})
+
+    assert plan.phases == planned().phases
+    assert plan.steps_per_epoch == 11
+    assert plan.batches.num_shards * plan.batches.rows_per_shard == 10
+
+
+def test_a_plan_travels_to_workers(planned: Planned) -> None:
+    plan = planned()
+
+    assert pickle.loads(pickle.dumps(plan)) == plan
+
+
+def test_more_workers_than_the_cluster_reaches_are_refused(planned: Planned) -> None:
+    with pytest.raises(ClusterError) as caught:
+        planned(scaling={"num_workers": 10})
+
+    assert "10 workers need 10 CPUs; the cluster reaches 8" in str(caught.value)
+
+
+def test_gpus_that_are_not_there_are_refused(planned: Planned) -> None:
+    with pytest.raises(ClusterError, match="2 workers need 2 GPUs; the cluster reaches 0"):
+        planned(scaling={"num_workers": 2, "use_gpu": True})
+
+
+def test_workers_that_an_autoscaler_can_bring_are_waited_for(planned: Planned) -> None:
+    plan = planned(scaling={"num_workers": 10}, max_cpus=32.0)
+
+    assert plan.resources.must_wait
+    assert "can reach 32" in plan.warnings[0]
+
+
+def test_a_cluster_that_does_not_say_is_waited_for_with_a_warning(planned: Planned) -> None:
+    plan = planned(
+        scaling={"num_workers": 10, "resources_per_worker": {"CPU": 2}},
+        max_cpus=None,
+        max_gpus=None,
+    )
+
+    assert plan.resources.must_wait
+    assert "does not say what it can reach" in plan.warnings[0]
+
+
+def test_cpus_are_shared_equally_and_become_threads(planned: Planned) -> None:
+    resources = planned(scaling={"num_workers": 2}).resources
+
+    assert (resources.cpus_per_worker, resources.threads_per_worker) == (4, 4)
+    assert resources.free_cpus == 0
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_exact_reduction_computes_with_as_many_threads_on_any_number_of_workers(
+    planned: Planned, num_workers: int
+) -> None:
+    plan = planned(
+        scaling={"num_workers": num_workers},
+        reduction="exact",
+        global_batch_size=12,
+    )
+
+    assert plan.resources.threads_per_worker == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "reason"),
+    [
+        ({}, "in_process", "enough for"),
+        ({"ingest": "in_process"}, "in_process", "asked for"),
+        (
+            {"scaling": {"num_workers": 2, "resources_per_worker": {"CPU": 2}}, "slow": True},
+            "ray_data",
+            "4 CPUs are free",
+        ),
+        ({"scaling": {"num_workers": 2}, "slow": True}, "in_process", "0 are left"),
+    ],
+)
+def test_ingest_is_chosen_by_measured_cost_and_free_cpus(
+    planned: Planned, changes: dict[str, Any], kind: str, reason: str
+) -> None:
+    slow = changes.pop("slow", False)
+    costs = IngestCosts(prepare_rows_per_s=100 if slow else 1e6, model_rows_per_s=100)
+
+    plan = planned(costs=costs, **changes)
+
+    assert plan.ingest.kind == kind
+    assert reason in plan.ingest.reason
+
+
+def test_ray_data_without_a_free_cpu_is_refused_because_it_would_hang(planned: Planned) -> None:
+    with pytest.raises(SpecError, match="0 CPUs are left beside them"):
+        planned(ingest="ray_data", scaling={"num_workers": 2})
+
+
+def test_precision_follows_the_device(planned: Planned) -> None:
+    assert planned(bf16=True).precision == "bf16"
+    assert planned(bf16=False).precision == "fp32"
+    assert planned(bf16=True, precision="fp32").precision == "fp32"
+
+
+def test_rows_that_do_not_fit_are_accumulated(planned: Planned) -> None:
+    plan = planned(global_batch_size=12, rows_per_device=4)
+
+    assert plan.batches.shards_per_worker == 3
+    assert plan.batches.rows_per_shard == 4
+
+
+def test_a_model_too_large_for_the_memory_is_refused(planned: Planned) -> None:
+    with pytest.raises(SpecError, match="one row needs about"):
+        planned(memory_bytes=2**29)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_norm": "sync"}, "sync runs on GPUs only"),
+        ({"batch_norm": "local", "reduction": "exact", "global_batch_size": 12}, "excludes"),
+        ({"rows_per_device": 0}, "0 rows cannot be trained on"),
+        ({"device": "cpu", "scaling": {"use_gpu": True}}, "leaves them idle"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(
+    planned: Planned, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        planned(**changes)
+
+
+def test_random_weights_are_said_out_loud(planned: Planned, model_facts: Any) -> None:
+    from dataclasses import replace
+
+    from rayft.plan.run_plan import make_plan
+    from tests.unit.plan.conftest import FAST, cluster, data, spec
+
+    plan = make_plan(
+        spec(),
+        model=replace(model_facts, pretrained=False),
+        data=data(),
+        cluster=cluster(),
+        costs=FAST,
+    )
+
+    assert "RANDOM" in plan.warnings[0]
