@@ -1,3 +1,19 @@
-"""rayft: distributed fine-tuning of pretrained models on Ray."""
+"""rayft: distributed fine-tuning of pretrained models on Ray.
 
-__version__ = "0.1.0"
+The commands of the command line are functions here, loaded when they are first used:
+`load_spec`, `train`, `evaluate`.
+"""
+
+from importlib import import_module
+
+_LAZY = {
+    "evaluate": "rayft.runtime.evaluate",
+    "load_spec": "rayft.spec.load",
+    "train": "rayft.runtime.train",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'rayft' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

@@ -102,6 +102,6 @@ def _tell(error: RayftError, out: Output) -> int:
 def _located(problem: Problem, out: Output) -> Problem:
     if out.loaded is None:
         return problem
-    from rayft.spec.explain import locate
+    from rayft.spec.load import locate
 
     return locate(problem, out.loaded)

@@ -12,8 +12,9 @@ from rayft.cli.show_result import print_report, print_result
 from rayft.errors import DataError, Problem, Stopped
 from rayft.plan.facts import SplitName
 from rayft.runtime.evaluate import evaluate
+from rayft.runtime.folder import check_writable
 from rayft.runtime.launch import connect_if_told, start_ray
-from rayft.runtime.preflight import check_writable, places_of, plan_before
+from rayft.runtime.preflight import places_of, plan_before
 from rayft.runtime.preflight import prepare_rows as prepare_spec_rows
 from rayft.runtime.train import train
 from rayft.spec.load import load_spec

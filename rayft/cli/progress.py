@@ -66,7 +66,9 @@ class Progress:
             case "resumed":
                 self._print(f"going on from {values['name']}, after {values['steps_done']} steps")
             case "damaged":
-                self._print(f"warning: {values['name']} is damaged and put aside: {values['problem']}")
+                self._print(
+                    f"warning: {values['name']} is damaged and put aside: {values['problem']}"
+                )
             case "early_end":
                 self._print(f"phase {values['phase']} ends early, at step {values['step']}")
             case _:
@@ -97,7 +99,7 @@ class Progress:
     def _epoch_line(self, values: dict[str, Any]) -> str:
         phase = self._phase(values)
         metrics = values["metrics"]
-        shown = [name for name in ("train/loss", "validation/loss", "validation/accuracy")]
+        shown = ("train/loss", "validation/loss", "validation/accuracy")
         figures = "  ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics)
         best = "  best" if values["best"] and len(metrics) > 1 else ""
         return (
@@ -107,7 +109,8 @@ class Progress:
 
     def _phase(self, values: dict[str, Any]) -> PhasePlan:
         assert self._plan is not None
-        return self._plan.phases[values["phase_index"]]
+        index: int = values["phase_index"]
+        return self._plan.phases[index]
 
 
 class _TimeLeft:

@@ -53,7 +53,7 @@ class RayDataFeed:
         )
         num_blocks = -(-(phase.num_steps - start_step) // work.steps_per_block)
         stream = ray.data.range(num_blocks, override_num_blocks=num_blocks).map_batches(
-            _make_block, batch_size=None, batch_format="numpy", fn_args=[ray.put(work)]
+            _make_block, batch_size=None, batch_format="numpy", fn_args=[work]
         )
         stream.context.execution_options.preserve_order = True
         stream.context.enable_progress_bars = False
@@ -98,9 +98,7 @@ def _make_block(numbers: Columns, work: _Work) -> Columns:
     (number,) = numbers["id"]
     prepare, row_ids = _opened(work.ref, work.plan)
     first = work.start_step + int(number) * work.steps_per_block
-    steps = training_tickets(
-        work.plan, work.phase, row_ids, rank=work.rank, start_step=first
-    )
+    steps = training_tickets(work.plan, work.phase, row_ids, rank=work.rank, start_step=first)
     batches = [
         prepare(ticket) for shards in islice(steps, work.steps_per_block) for ticket in shards
     ]

@@ -1,5 +1,8 @@
 """Evaluate a model on a split, over all ranks: every row counts once."""
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -45,3 +48,8 @@ def evaluate(
         row_ids=ranks.gather(np.concatenate(ids)),
         classes=classes,
     )
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Leave out what is undefined on a split: JSON has no NaN, and no decision may rest on it."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

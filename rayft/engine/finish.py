@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rayft.engine.build import load_evaluated_weights
 from rayft.engine.checkpoint import read_checkpoint
-from rayft.engine.evaluation import evaluate
+from rayft.engine.evaluation import evaluate, finite
 from rayft.engine.run import Run
 from rayft.metrics import ClassificationReport
 
@@ -39,5 +39,5 @@ def finish(run: Run) -> Outcome:
             ranks=run.ranks,
             classes=run.plan.data.classes,
         )
-        metrics |= report.metrics(prefix="test/")
+        metrics |= finite(report.metrics(prefix="test/"))
     return Outcome(checkpoint=name, metrics=metrics, test_report=report)

@@ -6,7 +6,7 @@ It knows state, batches, objective, policies and ports, and no feature by name.
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from rayft.engine.evaluation import evaluate
+from rayft.engine.evaluation import evaluate, finite
 from rayft.engine.meter import Losses
 from rayft.engine.reduce import make_reduce
 from rayft.engine.run import Run
@@ -100,7 +100,7 @@ def _end_epoch(run: Run, phase: PhasePlan, step: int, losses: Losses) -> bool:
     """Evaluate, decide and save; return whether the phase ends here."""
     metrics = {"train/loss": losses.epoch_sum / max(1, losses.epoch_rows)}
     if "validation" in run.plan.data.counts:
-        metrics |= evaluate_split(run, "validation").metrics(prefix="validation/")
+        metrics |= finite(evaluate_split(run, "validation").metrics(prefix="validation/"))
         set_training_modes(run.model, phase.ledger, batch_norm=run.plan.spec.batch_norm)
     run.metrics = metrics
     early = run.policies.early_stopping

@@ -27,7 +27,8 @@ class Watched:
 
     def improves(self, metrics: Mapping[str, float]) -> bool:
         """Take the newest value; return whether it is the best so far."""
-        value = metrics[self.metric]
+        # A figure that is undefined on this split, such as an AUROC of one class, never improves.
+        value = metrics.get(self.metric, math.nan)
         if not math.isfinite(value):
             return False
         if self.best is not None and self._sign * (value - self.best) <= self._min_delta:
@@ -93,7 +94,7 @@ class BestCheckpoint:
 
 
 class NonFinite:
-    """Counts steps left out because their gradient was not finite; too many in a row end the run."""
+    """Counts steps left out because their gradient was not finite; three in a row end the run."""
 
     def __init__(self) -> None:
         self.num_in_a_row = 0

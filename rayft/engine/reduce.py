@@ -7,7 +7,8 @@ workers share them.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol, assert_never
+from inspect import signature
+from typing import Any, Protocol, assert_never
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rayft.engine.ports import Ranks
 from rayft.plan.run_plan import RunPlan
+
+# torch 2.14 gave `broadcast_buffers` another name and warns of the old one.
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 
 
 class Reduce(Protocol):
@@ -59,9 +67,8 @@ class MeanReduce:
         # DDP regroups its buckets after the first step it sees, so a resumed run would sum in
         # another order than one that was never interrupted (seen with 4 gloo workers). It does
         # not regroup when it looks for unused parameters.
-        self._ddp = DistributedDataParallel(
-            module, find_unused_parameters=True, broadcast_buffers=sync_buffers
-        )
+        options: dict[str, Any] = {_SYNC_BUFFERS: sync_buffers}
+        self._ddp = DistributedDataParallel(module, find_unused_parameters=True, **options)
         self.module: nn.Module = self._ddp
         self.loss_scale = float(world_size)
 

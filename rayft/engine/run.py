@@ -4,12 +4,12 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import rayft
 from rayft.engine.checkpoint import Checkpoint, CheckpointFolder
 from rayft.engine.device import Device
 from rayft.engine.meter import Meter
@@ -121,7 +121,7 @@ class Run:
 def versions() -> dict[str, Json]:
     """Return the versions that bit-exactness depends on."""
     return {
-        "rayft": rayft.__version__,
+        "rayft": version("rayft"),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),

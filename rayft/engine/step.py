@@ -24,9 +24,7 @@ class StepResult:
     """Rows of the whole step, over all workers."""
 
 
-def train_step(
-    run: Run, reduce: Reduce, phase: PhasePlan, batches: Sequence[Batch]
-) -> StepResult:
+def train_step(run: Run, reduce: Reduce, phase: PhasePlan, batches: Sequence[Batch]) -> StepResult:
     """Take the step that `batches` belong to.
 
     Raises:

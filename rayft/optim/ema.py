@@ -31,7 +31,7 @@ class WeightAverage:
             if name not in self._average:
                 self._average[name] = value.detach().clone()
         names = list(current)
-        torch._foreach_lerp_(  # noqa: SLF001  the public optimizers use it; there is no public name
+        torch._foreach_lerp_(
             [self._average[name] for name in names],
             [current[name].detach() for name in names],
             1 - decay,
@@ -75,4 +75,3 @@ class WeightAverage:
         tensors = dict(self._model.named_parameters())
         for name, value in values.items():
             tensors[name].copy_(value)
-

@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-from torch import nn
-
 from rayft.models.backbone import batch_norms
 from rayft.models.model import FineTuneModel
 from rayft.plan.ledger import Ledger

@@ -11,9 +11,7 @@ from rayft.plan.ledger import Ledger
 from rayft.spec.training import SGD, AdamW, OptimizerSpec
 
 
-def make_optimizer(
-    spec: OptimizerSpec, model: nn.Module, ledger: Ledger
-) -> torch.optim.Optimizer:
+def make_optimizer(spec: OptimizerSpec, model: nn.Module, ledger: Ledger) -> torch.optim.Optimizer:
     """Build the optimizer over the parameters that train, one group for each rate and decay.
 
     Each group carries `names` (parameter names) and `peak_lr`, so that rates are set from the

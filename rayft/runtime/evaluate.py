@@ -17,8 +17,8 @@ from rayft.metrics import ClassificationReport
 from rayft.models.model import make_model
 from rayft.plan.facts import SplitName
 from rayft.plan.run_plan import RunPlan
-from rayft.runtime.preflight import OnRows, Places, places_of, plan_prepared, prepare_rows
-from rayft.spec.overrides import spec_from_data
+from rayft.runtime.preflight import OnRows, places_of, plan_prepared, prepare_rows, unheard
+from rayft.spec.load import spec_from_data
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import Dataset, open_dataset
 
@@ -28,7 +28,7 @@ def evaluate(
     *,
     split: SplitName = "test",
     overrides: Sequence[str] = (),
-    on_rows: OnRows = lambda done, total: None,
+    on_rows: OnRows = unheard,
 ) -> dict[str, Json]:
     """Evaluate a checkpoint on a split, in the calling process.
 
@@ -57,7 +57,7 @@ def evaluate(
         raise CheckpointError(
             Problem(
                 f"data.{split}",
-                f"the spec of {folder.name} has no {split} split; it has {', '.join(plan.data.counts)}",
+                f"{folder.name} has no {split} split; it has {', '.join(plan.data.counts)}",
                 f"choose one of these with --split, or give data.{split}.kind=... and its path",
             )
         )

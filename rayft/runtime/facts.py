@@ -73,7 +73,7 @@ def _ray_facts(disk: int) -> ClusterFacts:
 def _reach() -> dict[str, float] | None:
     """Return what the cluster can grow to; None where it grows and does not say how far."""
     # No public call tells the autoscaler's limits (Ray 2.60).
-    limits = ray._private.state.state.get_max_resources_from_cluster_config()  # noqa: SLF001
+    limits = ray._private.state.state.get_max_resources_from_cluster_config()
     if limits is not None:
         return {name: float(value) for name, value in limits.items()} | {
             "CPU": float(limits.get("CPU", 0))
@@ -85,7 +85,7 @@ def _reach() -> dict[str, float] | None:
 
 
 def _has_autoscaler() -> bool:
-    from ray.experimental.internal_kv import _internal_kv_get  # noqa: PLC0415  Ray must be up
+    from ray.experimental.internal_kv import _internal_kv_get
 
     # The autoscaler's monitor writes its status here; without one nobody does.
     return bool(_internal_kv_get(b"__autoscaling_status"))
@@ -95,7 +95,7 @@ def _disk_free(path: Path) -> int:
     nearest = path
     while not nearest.exists():
         nearest = nearest.parent
-    return psutil.disk_usage(str(nearest)).free
+    return int(psutil.disk_usage(str(nearest)).free)
 
 
 def _memory_bytes() -> int:
@@ -129,7 +129,7 @@ def _local_bf16() -> bool:
     if torch.backends.mps.is_available():
         return False
     # Without these instructions a CPU converts to fp32 and back, which is slower than fp32.
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def ingest_costs(

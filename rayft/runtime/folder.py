@@ -1,12 +1,12 @@
 """The folder of a run: spec, lock, attempts, journal, checkpoints, result.
 
-    NAME/
-        spec.yaml      what was asked for, with every default filled in
-        lock           held by the driver; the kernel lets go of it when the process dies
-        attempt        number of the newest attempt; an older one may no longer write
-        journal.jsonl  events, one JSON object a line
-        checkpoints/   step-*/ and the name of the best one
-        result.json    once finished
+NAME/
+    spec.yaml      what was asked for, with every default filled in
+    lock           held by the driver; the kernel lets go of it when the process dies
+    attempt        number of the newest attempt; an older one may no longer write
+    journal.jsonl  events, one JSON object a line
+    checkpoints/   step-*/ and the name of the best one
+    result.json    once finished
 """
 
 import json

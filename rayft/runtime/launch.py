@@ -154,7 +154,7 @@ class _Fit(threading.Thread):
 
 
 def _make_trainer(job: Job, weights: LoadedWeights | None) -> "ray.train.torch.TorchTrainer":
-    from ray.train.torch import TorchTrainer  # noqa: PLC0415  0.7 s that `rayft plan` saves
+    from ray.train.torch import TorchTrainer
 
     resources, scaling = job.plan.resources, job.plan.spec.scaling
     return TorchTrainer(
@@ -184,7 +184,7 @@ def _reservation(resources: ResourcePlan) -> dict[str, float]:
 
 
 def _ray_worker(config: dict[str, object]) -> None:
-    import ray.train.torch  # noqa: PLC0415
+    import ray.train.torch
 
     job = cast(Job, config["job"])
     weights = ray.get(cast("ray.ObjectRef[LoadedWeights | None]", config["weights"]))
@@ -265,4 +265,3 @@ def _pass_on_until(reader: JournalReader, on_event: OnEvent, done: threading.Eve
     while not done.wait(_LOOK_EVERY_S):
         _pass_on(reader, on_event)
     _pass_on(reader, on_event)
-

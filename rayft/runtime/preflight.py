@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rayft.data.prepare import PreparedDataset, estimate_dataset, prepare_dataset
 from rayft.data.statistics import channel_statistics
+from rayft.metrics import check_metric
 from rayft.models.facts import model_facts
 from rayft.models.model import make_model
 from rayft.models.weights import LoadedWeights, load_weights, resolve_weights
@@ -20,6 +21,10 @@ from rayft.store.dataset import open_dataset
 
 OnRows = Callable[[int, int], None]
 """Called with the rows done and the rows in all."""
+
+
+def unheard(done: int, total: int) -> None:
+    """Take the number of rows done and tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +116,7 @@ def _input_size(spec: RunSpec) -> int:
 
 
 def _model_facts(spec: RunSpec, data: DataFacts) -> ModelFacts:
-    facts = model_facts(
-        spec.model, num_classes=len(data.classes), image_size=spec.data.image_size
-    )
+    facts = model_facts(spec.model, num_classes=len(data.classes), image_size=spec.data.image_size)
     given = spec.data.normalize
     if isinstance(given, GivenNormalization):
         return replace(facts, mean=given.mean, std=given.std)
@@ -124,4 +127,14 @@ def _plan(spec: RunSpec, places: Places, data: DataFacts, model: ModelFacts) -> 
     cluster = cluster_facts(places.storage_path)
     size = stored_size(spec, image_size=model.image_size)
     costs = ingest_costs(spec, model, cluster, stored_size=size)
+    _check_metrics(spec, data)
     return make_plan(spec, model=model, data=data, cluster=cluster, costs=costs)
+
+
+def _check_metrics(spec: RunSpec, data: DataFacts) -> None:
+    named = {"best_metric": spec.best_metric}
+    if spec.early_stopping:
+        named["early_stopping.metric"] = spec.early_stopping.metric
+    for setting, metric in named.items():
+        if metric:
+            check_metric(metric, setting=setting, num_classes=len(data.classes))

@@ -6,13 +6,13 @@ from typing import Protocol
 import ray
 
 from rayft.engine.ports import Json
+from rayft.models.weights import LoadedWeights
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.job import Job
 from rayft.runtime.journal import Event
 from rayft.runtime.launch import start_ray, train_here, train_on_ray
 from rayft.runtime.preflight import Places, check, places_of, plan_prepared, prepare_rows
-from rayft.models.weights import LoadedWeights
 from rayft.spec.run import RunSpec
 
 

@@ -8,7 +8,7 @@ from rayft.spec.base import Spec
 
 
 class FileWeights(Spec):
-    """A state dict in a file: `.safetensors`, or `.pth`/`.pt`, read without running pickled code."""
+    """A state dict in a file: `.safetensors`, or `.pth`/`.pt`, read without unpickling code."""
 
     file: str
     """Path of the file."""

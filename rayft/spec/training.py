@@ -67,7 +67,7 @@ class PhaseSpec(Spec):
     """Name of the phase, for reports."""
     train: tuple[str, ...] = Field(min_length=1)
     """What trains: `heads`, `heads.label`, a group (`layer4`), a range (`layer2..layer4`), a
-    position (`all`, `last 2`, `top 30%`) or a band (`base`, `middle`, `top`). All else is frozen."""
+    position (`all`, `last 2`, `top 30%`) or a band (`base`, `middle`, `top`). The rest freezes."""
     for_: LengthText = Field(alias="for")
     """Length of the phase: `2 epochs` or `500 steps`."""
     lr: Positive | dict[str, Positive]

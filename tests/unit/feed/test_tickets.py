@@ -23,10 +23,7 @@ def steps_of(plan: RunPlan, phase: int, start: int = 0) -> list[list[Ticket]]:
         training_tickets(plan, plan.phases[phase], ids, rank=rank, start_step=start)
         for rank in range(plan.resources.world_size)
     ]
-    return [
-        [ticket for shards in step for ticket in shards]
-        for step in zip(*streams, strict=True)
-    ]
+    return [[ticket for shards in step for ticket in shards] for step in zip(*streams, strict=True)]
 
 
 def rows_of(step: list[Ticket]) -> list[int]:
@@ -45,7 +42,7 @@ def test_every_row_once_an_epoch_on_any_number_of_workers(
     for epoch in range(2):
         part = steps[epoch * plan.steps_per_epoch : (epoch + 1) * plan.steps_per_epoch]
         counted = Counter(row for step in part for row in rows_of(step))
-        assert counted == {row: 1 for row in range(0, 2 * rows, 2)}
+        assert counted == dict.fromkeys(range(0, 2 * rows, 2), 1)
 
 
 @pytest.mark.parametrize("num_workers", [2, 4])
@@ -93,9 +90,7 @@ def test_an_empty_shard_of_a_short_step_weighs_nothing(planned: Planned) -> None
 
 
 def test_batch_norm_in_training_mode_never_meets_a_single_row(planned: Planned) -> None:
-    plan = planned(
-        rows=9, global_batch_size=8, scaling={"num_workers": 4}, batch_norm="local"
-    )
+    plan = planned(rows=9, global_batch_size=8, scaling={"num_workers": 4}, batch_norm="local")
 
     assert all(len(ticket.row_ids) >= 2 for ticket in steps_of(plan, 0)[1])
 

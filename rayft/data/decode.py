@@ -1,0 +1,179 @@
+"""One image file to one stored array: verify, decode, orient, resize.
+
+A bad image is a value here, not an exception: `decode_image` returns the reason, and the row
+is put aside. What a file may do to us is bounded before its pixels are touched: only the
+formats named below are tried, and the size in the header is checked first.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+ResizeMode = Literal["crop", "stretch", "pad"]
+Pixels = npt.NDArray[np.uint8]
+
+DECODER_VERSION = 1
+"""Raised whenever the same file would give other pixels; part of every store's key."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""What Pillow may try. Its other decoders stay shut: each one is a way in."""
+
+MAX_PIXELS = 50_000_000
+
+ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An image that cannot be had."""
+
+    reason: str
+
+
+def decode_image(content: bytes, *, size: int, resize: ResizeMode) -> Pixels | Unreadable:
+    """Decode an image file to the array that is stored.
+
+    Args:
+        content: the bytes of the file; its name does not matter.
+        size: height and width of the result in pixels.
+        resize: how the image becomes square; see `resize_to_square`.
+
+    Returns:
+        [size, size, 3] RGB, or why the image cannot be read.
+    """
+    if not content:
+        return Unreadable("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    return _too_large(image.width, image.height)
+                image.load()
+                return _to_pixels(_upright(image), size=size, resize=resize)
+    except Exception as error:  # noqa: BLE001  hostile bytes make decoders raise anything at all
+        return Unreadable(_reason(error))
+
+
+def fit_array(
+    array: npt.NDArray[np.uint8], *, size: int, resize: ResizeMode
+) -> Pixels | Unreadable:
+    """Turn an array of pixels to the array that is stored.
+
+    Args:
+        array: [H, W] or [H, W, C] uint8 with C = 1 (grey), 3 (RGB) or 4 (RGBA).
+        size: height and width of the result in pixels.
+        resize: how the image becomes square.
+
+    Returns:
+        [size, size, 3] RGB, or why the array is no image.
+    """
+    shape = "x".join(map(str, array.shape))
+    if array.dtype != np.uint8:
+        return Unreadable(f"the array is {array.dtype}; expected uint8")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        return Unreadable(f"the array is {shape}; expected HxW or HxWxC with C = 1, 3 or 4")
+    if 0 in array.shape:
+        return Unreadable(f"the array is {shape} and has no pixel")
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        return _too_large(array.shape[1], array.shape[0])
+    grey = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    return _to_pixels(Image.fromarray(np.ascontiguousarray(grey)), size=size, resize=resize)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return the image in RGB.
+
+    Sixteen-bit grey is scaled to 8 bits (Pillow's own conversion clips it to white), and
+    transparent pixels are laid on white, the usual page behind a logo or a drawing.
+
+    Raises:
+        ValueError: the pixels are floating-point or wider than 16 bits, and have no known range.
+    """
+    mode = image.mode
+    if mode == "RGB":
+        return image
+    if mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    if mode == "I" or mode.startswith("I;16"):
+        return _rescale_wide_grey(image)
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        page = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(page, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize_to_square(image: Image.Image, *, size: int, resize: ResizeMode) -> Image.Image:
+    """Make an RGB image square, with a bilinear filter that averages when it shrinks.
+
+    `crop` keeps the centre square, `stretch` ignores the aspect ratio, `pad` keeps the whole
+    image on black.
+    """
+    width, height = image.size
+    bilinear = Image.Resampling.BILINEAR
+    match resize:
+        case "crop":
+            side = min(width, height)
+            left, top = (width - side) / 2, (height - side) / 2
+            return image.resize((size, size), bilinear, box=(left, top, left + side, top + side))
+        case "stretch":
+            return image.resize((size, size), bilinear)
+        case "pad":
+            scale = size / max(width, height)
+            inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+            square = Image.new("RGB", (size, size))
+            place = ((size - inner[0]) // 2, (size - inner[1]) // 2)
+            square.paste(image.resize(inner, bilinear), place)
+            return square
+        case _:
+            assert_never(resize)
+
+
+def _to_pixels(image: Image.Image, *, size: int, resize: ResizeMode) -> Pixels:
+    rgb = to_rgb(image)
+    if rgb.size != (size, size):
+        rgb = resize_to_square(rgb, size=size, resize=resize)
+    return np.asarray(rgb, dtype=np.uint8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
+    except Exception:  # noqa: BLE001  damaged EXIF says nothing about the pixels
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _rescale_wide_grey(image: Image.Image) -> Image.Image:
+    wide = np.asarray(image).astype(np.int64)
+    if wide.min() < 0 or wide.max() > 0xFFFF:
+        raise ValueError("32-bit grey pixels have no known range")
+    return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _too_large(width: int, height: int) -> Unreadable:
+    return Unreadable(f"it has {width}x{height} pixels; at most {MAX_PIXELS:,} are read")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is no image in a known format ({', '.join(FORMATS)}), or its start is damaged"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"it has far more than {MAX_PIXELS:,} pixels, the most that are read"
+    return f"it cannot be decoded: {str(error) or type(error).__name__}"

@@ -1,0 +1,166 @@
+"""From the `data:` section to a dataset that workers can open."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from rayft.data.assemble import Runner, StoreRequest, build_store, run_in_process
+from rayft.data.checks import check_disk, refuse_bad_rows
+from rayft.data.facts import exact_facts, expected_bytes, expected_facts
+from rayft.data.fingerprint import FileDigests, digest_files, remembered_digests, store_key
+from rayft.data.layout import Layout, lay_out, reference
+from rayft.data.listing import Listing
+from rayft.data.readers import FileRows, printable
+from rayft.errors import Problem, SpecError
+from rayft.plan.facts import DataFacts, SplitName
+from rayft.spec.data import DataSpec
+from rayft.store.dataset import DatasetRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedDataset:
+    """A dataset that is ready to be opened."""
+
+    ref: DatasetRef
+    facts: DataFacts
+    built: bool
+    """False where all stores were there already."""
+
+
+def prepare_dataset(  # noqa: PLR0913  each is a decision of the caller's
+    data: DataSpec,
+    *,
+    base_dir: Path,
+    store_root: Path,
+    image_size: int,
+    stored_size: int,
+    use_ray: bool,
+    on_progress: Callable[[int, int], None],
+) -> PreparedDataset:
+    """Build the row stores of a dataset, where they are missing, and check its splits.
+
+    Args:
+        data: the `data:` section.
+        base_dir: the folder that relative paths start from.
+        store_root: the folder of all row stores; on a cluster, one that all nodes share.
+        image_size: height and width in pixels that the backbone sees.
+        stored_size: height and width of the stored images, at least `image_size`.
+        use_ray: build on the Ray cluster this process is connected to, else in this process;
+            the stores are the same, byte for byte.
+        on_progress: called with rows done and rows to do; never when nothing is to be done.
+
+    Raises:
+        DataError: the sources, their labels or their images break the contract, or the disk is
+            too small; nothing is then left behind.
+        SpecError: `stored_size` is smaller than `image_size`.
+    """
+    if stored_size < image_size:
+        what = f"stored images of {stored_size} pixels are smaller than image_size {image_size}"
+        raise SpecError(Problem("data.stored_size", what, "make it at least as large"))
+    layout = lay_out(data, base_dir=base_dir)
+    check_disk(store_root, needed_bytes=0)
+    requests = _requests(data, layout, store_root=store_root, stored_size=stored_size)
+    missing = {r.key: r for r in requests.values() if not r.path(store_root).is_dir()}
+    check_disk(store_root, needed_bytes=sum(_bytes(r) for r in missing.values()))
+    progress = _Progress(sum(r.listing.num_rows for r in missing.values()), on_progress)
+    run = _runner(use_ray=use_ray)
+    built = [
+        build_store(request, store_root=store_root, run=run, on_rows=progress.add)
+        for request in missing.values()
+    ]
+    ref = reference(layout, _paths(requests, store_root))
+    facts = exact_facts(data, layout, ref)
+    return PreparedDataset(ref=ref, facts=facts, built=any(built))
+
+
+def estimate_dataset(
+    data: DataSpec, *, base_dir: Path, store_root: Path, stored_size: int
+) -> DataFacts:
+    """Tell what a dataset will be, without reading an image or writing anything.
+
+    Exact where the row stores exist and the sources have not changed since; else the counts
+    of shares are expectations.
+
+    Raises:
+        DataError: the sources or their labels break the contract.
+    """
+    layout = lay_out(data, base_dir=base_dir)
+    requests: dict[SplitName, StoreRequest] = {}
+    for split, listing in layout.listings.items():
+        digests = remembered_digests(listing.reader, store_root=store_root)
+        if digests.pending:
+            break
+        requests[split] = _request(data, listing, digests, stored_size=stored_size)
+    complete = len(requests) == len(layout.listings)
+    if complete and all(r.path(store_root).is_dir() for r in requests.values()):
+        return exact_facts(data, layout, reference(layout, _paths(requests, store_root)))
+    return expected_facts(layout, stored_size=stored_size)
+
+
+def _requests(
+    data: DataSpec, layout: Layout, *, store_root: Path, stored_size: int
+) -> dict[SplitName, StoreRequest]:
+    requests = {}
+    for split, listing in layout.listings.items():
+        digests = digest_files(listing.reader, store_root=store_root)
+        _refuse_missing_files(listing, digests, limit=data.bad_rows.limit)
+        requests[split] = _request(data, listing, digests, stored_size=stored_size)
+    return requests
+
+
+def _refuse_missing_files(listing: Listing, digests: FileDigests, *, limit: float) -> None:
+    """Stop at once, not after decoding everything else, when too many files are missing."""
+    unreadable = digests.unreadable
+    if unreadable and isinstance(listing.reader, FileRows):
+        rows = [path for path in listing.reader.paths if path in unreadable]
+        refuse_bad_rows(
+            {printable(path): unreadable[path] for path in rows},
+            num_bad=len(rows),
+            num_rows=listing.num_rows,
+            limit=limit,
+            where=listing.where,
+        )
+
+
+def _request(
+    data: DataSpec, listing: Listing, digests: FileDigests, *, stored_size: int
+) -> StoreRequest:
+    return StoreRequest(
+        key=store_key(listing, digests, stored_size=stored_size, resize=data.resize),
+        listing=listing,
+        digests=digests,
+        stored_size=stored_size,
+        resize=data.resize,
+        bad_rows_limit=data.bad_rows.limit,
+    )
+
+
+def _runner(*, use_ray: bool) -> Runner:
+    if not use_ray:
+        return run_in_process
+    from rayft.data.build import run_on_ray
+
+    return run_on_ray
+
+
+def _paths(requests: Mapping[SplitName, StoreRequest], store_root: Path) -> dict[SplitName, Path]:
+    return {split: request.path(store_root) for split, request in requests.items()}
+
+
+def _bytes(request: StoreRequest) -> int:
+    return expected_bytes(request.listing.num_rows, stored_size=request.stored_size)
+
+
+@final
+class _Progress:
+    """Adds up rows over the stores of one call."""
+
+    def __init__(self, total: int, report: Callable[[int, int], None]) -> None:
+        self._done = 0
+        self._total = total
+        self._report = report
+
+    def add(self, rows: int) -> None:
+        self._done += rows
+        self._report(self._done, self._total)

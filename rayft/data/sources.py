@@ -1,0 +1,35 @@
+"""From the `data:` section's sources to the ordered rows behind them."""
+
+from pathlib import Path
+from typing import assert_never
+
+from rayft.data.csv_source import list_csv
+from rayft.data.folder_source import list_folder
+from rayft.data.listing import Listing
+from rayft.data.parquet_source import list_parquet
+from rayft.data.python_source import list_python
+from rayft.spec.data import CsvSource, FolderSource, ParquetSource, PythonSource, SourceSpec
+
+
+def list_source(spec: SourceSpec, *, base_dir: Path) -> Listing:
+    """List the rows of a source in their order, without decoding any image.
+
+    Args:
+        spec: the source.
+        base_dir: the folder that relative paths start from.
+
+    Raises:
+        DataError: the source is missing, empty or breaks its contract, with every problem
+            that was found.
+    """
+    match spec:
+        case FolderSource():
+            return list_folder(spec, base_dir=base_dir)
+        case ParquetSource():
+            return list_parquet(spec, base_dir=base_dir)
+        case CsvSource():
+            return list_csv(spec, base_dir=base_dir)
+        case PythonSource():
+            return list_python(spec, base_dir=base_dir)
+        case _:
+            assert_never(spec)

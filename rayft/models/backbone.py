@@ -1,0 +1,119 @@
+"""A pretrained network that turns images into features, and knows its own depth."""
+
+from collections.abc import Iterator
+from typing import assert_never, final
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from rayft.models.layout import Layout, Stage, check_coverage
+from rayft.models.torchvision_nets import make_torchvision_layout, make_torchvision_net
+from rayft.spec.model import BackboneSpec, TimmBackbone, TorchvisionBackbone
+
+
+@final
+class Backbone(nn.Module):
+    """A network without its classifier, divided into depth groups.
+
+    `net` keeps the official layout of its library, so official state dicts load directly and
+    checkpoints carry official names. Names in the methods below are those of `net`
+    (`layer1.0.conv1.weight`).
+
+    Raises:
+        ModelError: a parameter, buffer or leaf module of `net` is not in exactly one group.
+    """
+
+    def __init__(self, net: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        check_coverage(net, layout)
+        self.net = net
+        self.layout = layout
+
+    @property
+    def depth_groups(self) -> tuple[str, ...]:
+        """Names of the depth groups, input side first."""
+        return self.layout.depth_groups
+
+    @property
+    def feature_dim(self) -> int:
+        """D, the width of the features."""
+        return self.layout.feature_dim
+
+    @property
+    def stages(self) -> tuple[Stage, ...] | None:
+        """One stage for each depth group, in the order they run.
+
+        None where the network is no plain chain: it can then be grouped and frozen, but not run
+        from a cut. Found anew at each call, so it holds for copies of this module and after
+        submodules were replaced (synchronised batch norm).
+        """
+        if self.layout.make_stages is None:
+            return None
+        return self.layout.make_stages(self.net)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features [B, D] of `images` [B, 3, H, W], float, normalised."""
+        stages = self.stages
+        if stages is None:
+            features: Tensor = self.net(images)
+            return features
+        for stage in stages:
+            images = stage.forward(images)
+        return images
+
+    def group_of(self, name: str) -> str:
+        """Return the depth group of a parameter or buffer by its name in `net`.
+
+        Raises:
+            KeyError: `net` has no such parameter or buffer.
+        """
+        return self.layout.group_of[name]
+
+    def modules_of(self, group: str) -> list[nn.Module]:
+        """Return the largest submodules of `net` that lie within one depth group.
+
+        Together with their own submodules they are all that runs in `group`; set their mode to
+        set that of batch norm, dropout and stochastic depth. A container that spans several
+        groups belongs to none.
+        """
+        return list(self._largest_within(group, "", self.net))
+
+    def _largest_within(self, group: str, path: str, module: nn.Module) -> Iterator[nn.Module]:
+        below = {
+            owner
+            for name, owner in self.layout.group_of.items()
+            if not path or name == path or name.startswith(f"{path}.")
+        }
+        if below == {group}:
+            yield module
+        elif group in below:
+            for name, child in module.named_children():
+                yield from self._largest_within(group, f"{path}.{name}" if path else name, child)
+
+
+def make_backbone(spec: BackboneSpec) -> Backbone:
+    """Build the backbone that `spec` names with random weights, from torch's global generator.
+
+    Inside `torch.device("meta")` no memory is taken. `spec.weights` is not looked at: see
+    `rayft.models.weights`.
+
+    Raises:
+        ModelError: the name is unknown or its family is not supported; it lists near names.
+    """
+    match spec:
+        case TorchvisionBackbone():
+            net = make_torchvision_net(spec.name)
+            return Backbone(net, make_torchvision_layout(spec.name, net))
+        case TimmBackbone():
+            # Imported here because timm takes a second that other backbones need not wait for.
+            from rayft.models.timm_nets import make_timm_layout, make_timm_net
+
+            net = make_timm_net(spec.name)
+            return Backbone(net, make_timm_layout(net))
+        case _:
+            assert_never(spec)
+
+
+def batch_norms(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield every batch norm below `module`, timm's fused ones and synchronised ones too."""
+    return (child for child in module.modules() if isinstance(child, _BatchNorm))

@@ -1,0 +1,143 @@
+"""Facts about a model for the plan, measured on the meta device: no weight is read or made.
+
+Activations and multiply-adds are counted where tensors pass: at every leaf module and every
+module with parameters of its own. Operations between modules (the sum of a residual block, the
+products inside attention) are not seen, so both are estimates from below.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rayft.errors import ModelError, Problem
+from rayft.models.inputs import input_facts, weights_in_words
+from rayft.models.layout import is_leaf
+from rayft.models.model import FineTuneModel, assemble_model
+from rayft.plan.facts import GroupFacts, ModelFacts, ParamFacts, ParamKind
+from rayft.spec.model import ModelSpec
+
+_BYTES_PER_FLOAT = 4
+_BACKBONE = "backbone.net."
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What one forward pass of one row leaves behind, by part of the model."""
+
+    numbers: Counter[str] = field(default_factory=Counter)
+    multiply_adds: Counter[str] = field(default_factory=Counter)
+
+
+def model_facts(
+    spec: ModelSpec, *, num_classes: int, image_size: int | Literal["auto"]
+) -> ModelFacts:
+    """Return what a plan needs to know about the model.
+
+    Args:
+        spec: the `model:` section; its weights are named but not read.
+        num_classes: C, the number of scores.
+        image_size: height and width in pixels; `auto` takes what the weights were trained with.
+
+    Raises:
+        ModelError: unknown backbone or weights, or the backbone cannot take images of that size.
+    """
+    with torch.device("meta"):
+        model = assemble_model(spec, num_classes=num_classes).eval()
+    inputs = input_facts(spec.backbone)
+    size = inputs.image_size if image_size == "auto" else image_size
+    cost = _measure(model, size, usual=inputs.image_size)
+    params = list(_params(model))
+    return ModelFacts(
+        backbone=f"{spec.backbone.kind}/{spec.backbone.name}",
+        groups=tuple(_facts(group, params, cost) for group in model.backbone.depth_groups),
+        heads=tuple(_facts(f"heads.{label}", params, cost) for label in model.heads),
+        feature_dim=model.backbone.feature_dim,
+        image_size=size,
+        mean=inputs.mean,
+        std=inputs.std,
+        weights=weights_in_words(spec.backbone),
+        pretrained=spec.backbone.weights != "none",
+    )
+
+
+def _facts(part: str, params: list[tuple[str, ParamFacts]], cost: _Cost) -> GroupFacts:
+    return GroupFacts(
+        name=part.removeprefix("heads."),
+        params=tuple(param for owner, param in params if owner == part),
+        activation_bytes_per_row=cost.numbers[part] * _BYTES_PER_FLOAT,
+        flops_per_row=cost.multiply_adds[part],
+    )
+
+
+def _params(model: FineTuneModel) -> Iterator[tuple[str, ParamFacts]]:
+    """Yield every parameter with the part of the model that owns it: a group or `heads.label`."""
+    norms = {
+        id(param)
+        for module in model.modules()
+        if isinstance(module, model.backbone.layout.norm_types)
+        for param in module.parameters(recurse=False)
+    }
+    for name, param in model.named_parameters():
+        kind: ParamKind = "weight" if param.ndim > 1 else "bias"
+        kind = "norm" if id(param) in norms else kind
+        yield _owner(model, name), ParamFacts(name=name, size=param.numel(), kind=kind)
+
+
+def _owner(model: FineTuneModel, name: str) -> str:
+    if name.startswith(_BACKBONE):
+        return model.backbone.group_of(name.removeprefix(_BACKBONE))
+    return ".".join(name.split(".")[:2])
+
+
+def _parts(model: FineTuneModel) -> Iterator[tuple[str, nn.Module]]:
+    """Yield every module that lies in one part of the model, with that part."""
+    for group in model.backbone.depth_groups:
+        for largest in model.backbone.modules_of(group):
+            yield from ((group, module) for module in largest.modules())
+    for label, head in model.heads.items():
+        yield from ((f"heads.{label}", module) for module in head.modules())
+
+
+def _measure(model: FineTuneModel, size: int, *, usual: int) -> _Cost:
+    """Run one row of `size` pixels through `model` on the meta device, counting."""
+    cost = _Cost()
+    for part, module in _parts(model):
+        if is_leaf(module) or next(module.parameters(recurse=False), None) is not None:
+            _count(module, part, cost)
+    try:
+        features = model.backbone(torch.empty(1, 3, size, size, device="meta"))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        what = f"the backbone cannot take images of {size} x {size} pixels: {error}"
+        fix = f"set data.image_size to {usual}, which its weights were trained with"
+        raise ModelError(Problem("data.image_size", what, fix)) from error
+    expected = (1, model.backbone.feature_dim)
+    if tuple(features.shape) != expected:
+        what = f"the backbone gives {list(features.shape)} for one image, expected {list(expected)}"
+        raise ModelError(Problem("model.backbone.name", what, "choose another backbone"))
+    for head in model.heads.values():
+        head(features)
+    return cost
+
+
+def _count(module: nn.Module, part: str, cost: _Cost) -> None:
+    """Have `module` add to `cost` what it makes. One that gives back its input makes nothing."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        if not isinstance(output, Tensor) or (args and output is args[0]):
+            return
+        cost.numbers[part] += output.numel()
+        cost.multiply_adds[part] += output.numel() * _terms_per_number(module)
+
+    module.register_forward_hook(hook)
+
+
+def _terms_per_number(module: nn.Module) -> int:
+    """Return how many products are summed for each number of the module's output."""
+    if isinstance(module, nn.Conv2d):
+        return module.in_channels // module.groups * math.prod(module.kernel_size)
+    return module.in_features if isinstance(module, nn.Linear) else 0

@@ -1,0 +1,184 @@
+"""Networks of the `timm` library, and how each is laid out in depth.
+
+Groups are timm's own: `net.group_matcher(coarse=True)`. rayft gives them readable names: `stem`,
+then `block0`, `block1` ... and `head` for what timm's matcher leaves unmatched at the end, such
+as a last norm. The classifier is not built (`num_classes=0`). Where the forward pass is a plain
+chain, which is known for timm's own EfficientNet and ResNet classes, the stages are declared
+(ResNet's blocks are called `layer1 ... layer4`, as everywhere); for all others `make_stages` is
+None.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import timm
+from timm.layers import FrozenBatchNormAct2d, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
+from timm.models import group_parameters
+from timm.models.efficientnet import EfficientNet
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from rayft.errors import ModelError, Problem
+from rayft.models.layout import (
+    TORCH_NORMS,
+    Layout,
+    Stage,
+    groups_by_stage,
+    leaf_names,
+    tensor_names,
+)
+from rayft.models.names import unknown_name
+from rayft.models.torchvision_nets import run_in_order
+
+_NORMS = (FrozenBatchNormAct2d, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
+
+
+def make_timm_net(name: str) -> nn.Module:
+    """Build a network with random weights and without its classifier.
+
+    Raises:
+        ModelError: timm has no such model, or `name` carries a weights tag, or the model does
+            not say how it is grouped.
+    """
+    architecture, _, tag = name.partition(".")
+    supported = timm.list_models()
+    if architecture not in supported:
+        raise unknown_name(name, library="timm", supported=supported)
+    if tag:
+        fix = f"write `name: {architecture}` and `weights: {tag}`"
+        raise ModelError(Problem("model.backbone.name", f"`{name}` names weights as well", fix))
+    net: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
+    _check_grouped(net, name)
+    return net
+
+
+def _check_grouped(net: Any, name: str) -> None:  # noqa: ANN401  timm is untyped here
+    try:
+        net.group_matcher(coarse=True)
+    except (AttributeError, AssertionError, NotImplementedError) as error:
+        what = f"timm's `{name}` does not declare coarse depth groups (group_matcher)"
+        fix = "choose another backbone"
+        raise ModelError(Problem("model.backbone.name", what, fix)) from error
+
+
+def make_timm_layout(net: Any) -> Layout:  # noqa: ANN401
+    """Return the layout of `net`, made by `make_timm_net`."""
+    make_stages = _STAGES.get(type(net))
+    if make_stages is not None:
+        stages = make_stages(net)
+        group_of = groups_by_stage(net, stages)
+        depth_groups = [stage.name for stage in stages]
+    else:
+        group_of = _groups_by_timm(net)
+        depth_groups = _in_depth_order(set(group_of.values()))
+    return Layout(
+        depth_groups=tuple(depth_groups),
+        group_of=group_of,
+        feature_dim=getattr(net, "head_hidden_size", None) or net.num_features,
+        classifier=_classifier(net),
+        make_stages=make_stages,
+        norm_types=TORCH_NORMS + _NORMS,
+    )
+
+
+def _classifier(net: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Return the modules timm declares as the classifier, one or several."""
+    declared = net.pretrained_cfg.get("classifier") or ()
+    return (declared,) if isinstance(declared, str) else tuple(declared)
+
+
+class _Names:
+    """Stands in for a module in `group_parameters`, which asks for `named_parameters` only."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def named_parameters(self) -> Iterator[tuple[str, None]]:
+        """Yield every name, without a parameter."""
+        return ((name, None) for name in self._names)
+
+
+def _groups_by_timm(net: Any) -> dict[str, str]:  # noqa: ANN401
+    """Return the group of every tensor and leaf module of `net` by timm's matcher.
+
+    A place in timm's order that holds no tensor (an activation between two convolutions) joins
+    the group before it, or the first.
+    """
+    matcher = net.group_matcher(coarse=True)
+    tensors = list(tensor_names(net))
+    leaves = list(leaf_names(net))
+    place_of: dict[str, int] = group_parameters(_Names(tensors + leaves), matcher, reverse=True)
+    places = sorted({place_of[name] for name in tensors if name in place_of})
+    has_head = not any(
+        _matches(matcher, name) for name in tensors if place_of.get(name) == places[-1]
+    )
+    labels = ["stem", *(f"block{i}" for i in range(len(places) - 1))]
+    if has_head:
+        labels[-1] = "head"
+    label_at = dict(zip(places, labels, strict=True))
+    return {
+        name: label_at[max((p for p in places if p <= place), default=places[0])]
+        for name, place in place_of.items()
+    }
+
+
+def _matches(matcher: Any, name: str) -> bool:  # noqa: ANN401
+    """Return whether a pattern of timm's matcher, a dict or a function, knows `name`."""
+    if not isinstance(matcher, dict):
+        return True
+    specs = chain.from_iterable(
+        [(spec, None)] if isinstance(spec, str) else spec for spec in matcher.values() if spec
+    )
+    return any(re.match(pattern, name) for pattern, _ in specs)
+
+
+def _in_depth_order(groups: set[str]) -> list[str]:
+    """Return stem, blocks by number, head: those of them that there are."""
+    blocks = [f"block{i}" for i in range(len(groups))]
+    return [group for group in ("stem", *blocks, "head") if group in groups]
+
+
+def _efficientnet_stages(net: Any) -> tuple[Stage, ...]:  # noqa: ANN401
+    """Return the chain of `timm.models.efficientnet.EfficientNet`.
+
+    `forward_head` is timm's own: it pools, and drops features where the model asks for it.
+    """
+    stem = (net.conv_stem, net.bn1)
+    *blocks, last = net.blocks.children()
+    end = (last, net.conv_head, net.bn2)
+
+    def finish(images: Tensor) -> Tensor:
+        features: Tensor = net.forward_head(run_in_order(end, images))
+        return features
+
+    return (
+        Stage("stem", stem, partial(run_in_order, stem)),
+        *(Stage(f"block{i}", (block,), block) for i, block in enumerate(blocks)),
+        Stage(f"block{len(blocks)}", (*end, net.global_pool, net.classifier), finish),
+    )
+
+
+def _resnet_stages(net: Any) -> tuple[Stage, ...]:  # noqa: ANN401
+    """Return the chain of `timm.models.resnet.ResNet`."""
+    stem = (net.conv1, net.bn1, net.act1, net.maxpool)
+
+    def finish(images: Tensor) -> Tensor:
+        features: Tensor = net.forward_head(net.layer4(images))
+        return features
+
+    return (
+        Stage("stem", stem, partial(run_in_order, stem)),
+        *(Stage(f"layer{i}", (layer,), layer) for i, layer in _first_layers(net)),
+        Stage("layer4", (net.layer4, net.global_pool, net.fc), finish),
+    )
+
+
+def _first_layers(net: Any) -> list[tuple[int, nn.Module]]:  # noqa: ANN401
+    return [(i, net.get_submodule(f"layer{i}")) for i in (1, 2, 3)]
+
+
+_STAGES = {EfficientNet: _efficientnet_stages, ResNet: _resnet_stages}
+"""Exact classes: a subclass may run its parts in another order."""

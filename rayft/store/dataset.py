@@ -1,0 +1,124 @@
+"""A dataset: the classes of the training source, and which rows of which store make a split."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Self, final
+
+import numpy as np
+import numpy.typing as npt
+
+from rayft.plan.facts import SplitName
+from rayft.store.rows import RowStore
+from rayft.store.splits import Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRef:
+    """Where the rows of a split are: a store, and the share of its places."""
+
+    store: str
+    """Path of the row store."""
+    interval: Interval = field(default_factory=Interval)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRef:
+    """Everything a worker needs to open a dataset; a few hundred bytes of JSON."""
+
+    classes: tuple[str, ...]
+    """Label names of the training source; a label's integer is its place here."""
+    splits: Mapping[SplitName, SplitRef]
+
+    def to_json(self) -> str:
+        """Return the reference as JSON text."""
+        return json.dumps(
+            {
+                "classes": self.classes,
+                "splits": {name: asdict(split) for name, split in self.splits.items()},
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read back what `to_json` wrote."""
+        fields = json.loads(text)
+        splits: dict[SplitName, SplitRef] = {
+            name: SplitRef(store=split["store"], interval=Interval(**split["interval"]))
+            for name, split in fields["splits"].items()
+        }
+        return cls(classes=tuple(fields["classes"]), splits=splits)
+
+
+@final
+class Split:
+    """The rows of one split: valid ones only, in the order of their ids."""
+
+    store: RowStore
+    row_ids: npt.NDArray[np.int64]
+    """[N] ascending."""
+
+    def __init__(self, store: RowStore, *, interval: Interval, classes: tuple[str, ...]) -> None:
+        self.store = store
+        chosen = store.valid & interval.contains(store.group_hashes)
+        self.row_ids = np.flatnonzero(chosen).astype(np.int64)
+        self._num_classes = len(classes)
+        place = {name: index for index, name in enumerate(classes)}
+        # A class that training does not know becomes -1; preparing refuses such datasets.
+        self._class_of_label = np.array(
+            [place.get(name, -1) for name in store.manifest.classes], dtype=np.int64
+        )
+
+    def __len__(self) -> int:
+        return len(self.row_ids)
+
+    def labels_of(self, row_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the classes [N] of the rows `row_ids` [N] as integers of the dataset."""
+        return self._class_of_label[self.store.labels[np.asarray(row_ids, dtype=np.int64)]]
+
+    def counts(self) -> tuple[int, ...]:
+        """Return the number of rows of each class of the dataset."""
+        labels = self.labels_of(self.row_ids)
+        return tuple(np.bincount(labels[labels >= 0], minlength=self._num_classes).tolist())
+
+
+@final
+class Dataset:
+    """An opened dataset."""
+
+    ref: DatasetRef
+    splits: Mapping[SplitName, Split]
+
+    def __init__(self, ref: DatasetRef, splits: Mapping[SplitName, Split]) -> None:
+        self.ref = ref
+        self.splits = splits
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Label names; a label's integer is its place here."""
+        return self.ref.classes
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over stores, classes and row ids: equal where the rows of all splits are."""
+        digest = hashlib.sha256(json.dumps(self.classes).encode())
+        for name, split in sorted(self.splits.items()):
+            digest.update(f"\n{name} {split.store.manifest.key} {len(split)}\n".encode())
+            digest.update(split.row_ids.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def open_dataset(ref: DatasetRef) -> Dataset:
+    """Open the stores of a dataset; reads labels and hashes, no pixels.
+
+    Raises:
+        DataError: a store is missing or damaged.
+    """
+    stores = {path: RowStore.open(path) for path in {ref.store for ref in ref.splits.values()}}
+    splits: dict[SplitName, Split] = {
+        name: Split(stores[split.store], interval=split.interval, classes=ref.classes)
+        for name, split in ref.splits.items()
+    }
+    return Dataset(ref, splits)

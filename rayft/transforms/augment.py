@@ -1,0 +1,165 @@
+"""From stored images to the size the model sees: the `augment:` list, or the middle to evaluate.
+
+What comes out for a row depends on the row, the seed, the epoch and the list, and on nothing else:
+not on the rows beside it, their order, the process or its number of threads.
+"""
+
+from dataclasses import dataclass
+from typing import assert_never, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayft.errors import Problem, SpecError
+from rayft.spec.augment import (
+    AugmentSpec,
+    ColorJitter,
+    HorizontalFlip,
+    RandomCrop,
+    RandomResizedCrop,
+    Rotation,
+    VerticalFlip,
+)
+from rayft.transforms.color import JitterColor
+from rayft.transforms.crop import CropRandomly
+from rayft.transforms.flip import FlipHorizontally, FlipVertically
+from rayft.transforms.operation import Images, Operation
+from rayft.transforms.resized_crop import CropAndResizeRandomly
+from rayft.transforms.rng import operation_uniforms
+from rayft.transforms.rotation import Rotate
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """Random changes to training images, in a fixed order; see `make_augmentation`."""
+
+    operations: tuple[Operation, ...]
+    image_size: int
+    seed: int
+
+    def __call__(self, images: Images, row_ids: NDArray[np.int64], *, epoch: int) -> Images:
+        """Return one version of each image, the same one for the same row and epoch.
+
+        An operation's random numbers are keyed by its place in the list, so two flips in one
+        list draw differently.
+
+        Args:
+            images: [B, H, W, C] stored images, left as they are; `image_size` high and wide,
+                unless the list resizes them.
+            row_ids: [B] ids of the rows.
+            epoch: from 0; in a cache of the frozen prefix, the number of the view.
+
+        Returns:
+            [B, image_size, image_size, C]; `images` itself where the list is empty.
+
+        Raises:
+            ValueError: the images are not uint8 of four axes, have another size, or are not as
+                many as `row_ids`.
+        """
+        self._check(images, row_ids)
+        if not len(images):
+            return np.empty((0, self.image_size, self.image_size, images.shape[3]), np.uint8)
+        nums = [operation.num_draws for operation in self.operations]
+        draws = operation_uniforms(self.seed, epoch, row_ids, nums=nums)
+        for operation, uniforms in zip(self.operations, draws, strict=True):
+            images = operation(images, uniforms)
+        return images
+
+    def _check(self, images: Images, row_ids: NDArray[np.int64]) -> None:
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(
+                f"images must be uint8 [B, H, W, C], got {images.dtype} {list(images.shape)}"
+            )
+        if row_ids.shape != images.shape[:1]:
+            raise ValueError(f"{len(images)} images need as many ids, got {list(row_ids.shape)}")
+        resizes = any(isinstance(each, CropAndResizeRandomly) for each in self.operations)
+        height, width = images.shape[1:3]
+        if not resizes and (height, width) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"images are {height} x {width} pixels, but without a random_resized_crop they "
+                f"must be stored at image_size, {self.image_size} x {self.image_size}"
+            )
+
+
+def make_augmentation(
+    specs: tuple[AugmentSpec, ...], *, image_size: int, seed: int
+) -> Augmentation:
+    """Build the `augment:` list.
+
+    Args:
+        specs: the operations, in the order of their use.
+        image_size: height and width that leave, in pixels.
+        seed: the run's seed.
+
+    Returns:
+        A function of a batch, its row ids and the epoch.
+
+    Raises:
+        SpecError: an image is too small to be padded with its reflection.
+    """
+    _check_padding(specs, image_size)
+    operations = tuple(_make_operation(spec, image_size) for spec in specs)
+    return Augmentation(operations=operations, image_size=image_size, seed=seed)
+
+
+def center_crop(images: Images, size: int) -> Images:
+    """Return the middle of each image, where torchvision's `center_crop` finds it.
+
+    Args:
+        images: [B, H, W, C].
+        size: height and width of the middle, in pixels.
+
+    Returns:
+        [B, size, size, C], a view of `images`.
+
+    Raises:
+        ValueError: the images are smaller than `size`.
+    """
+    height, width = images.shape[1:3]
+    if min(height, width) < size:
+        raise ValueError(
+            f"cannot cut {size} x {size} pixels from images of {height} x {width}; store them "
+            f"at {size} pixels or more"
+        )
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return images[:, top : top + size, left : left + size]
+
+
+def _make_operation(spec: AugmentSpec, image_size: int) -> Operation:
+    match spec:
+        case HorizontalFlip():
+            return FlipHorizontally(spec.probability)
+        case VerticalFlip():
+            return FlipVertically(spec.probability)
+        case RandomCrop():
+            return CropRandomly(spec.padding, spec.padding_mode)
+        case RandomResizedCrop():
+            return CropAndResizeRandomly(spec.scale, spec.ratio, image_size)
+        case Rotation():
+            return Rotate(spec.degrees)
+        case ColorJitter():
+            return JitterColor(
+                brightness=spec.brightness,
+                contrast=spec.contrast,
+                saturation=spec.saturation,
+                hue=spec.hue,
+            )
+        case _:
+            assert_never(spec)
+
+
+def _check_padding(specs: tuple[AugmentSpec, ...], image_size: int) -> None:
+    problems = [
+        Problem(
+            f"augment.{place}.padding",
+            f"{spec.padding} pixels cannot be mirrored from an image of {image_size} pixels",
+            f"set it to {image_size - 1} or less, or set padding_mode to constant",
+        )
+        for place, spec in enumerate(specs)
+        if isinstance(spec, RandomCrop)
+        and spec.padding_mode == "reflect"
+        and spec.padding >= image_size
+    ]
+    if problems:
+        raise SpecError(*problems)

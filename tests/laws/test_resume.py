@@ -1,0 +1,133 @@
+"""Laws 2 and 9: killed anywhere and resumed equals never killed; a checkpoint suffices."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rayft.data.prepare import PreparedDataset
+from tests.laws.harness import Result, make_spec, run_group
+
+STATEFUL: dict[str, Any] = {
+    "ema": {"decay": 0.9},
+    "early_stopping": {"metric": "validation/loss", "patience": 2},
+    "checkpoint": {"interval_s": 0, "keep": 2},
+}
+"""Everything that has a memory, and a checkpoint after every step."""
+
+
+def spec_for(num_workers: int, **changes: Any) -> Any:
+    model = make_spec().model_dump(mode="json")["model"]
+    model["heads"] = {"label": {"kind": "classification", "dropout": 0.3}}
+    return make_spec(
+        **{
+            **STATEFUL,
+            "model": model,
+            "scaling": {"num_workers": num_workers, "resources_per_worker": {"CPU": 1}},
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4])
+def whole(
+    request: pytest.FixtureRequest,
+    prepared: PreparedDataset,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[int, Result]:
+    result = run_group(spec_for(request.param), prepared, tmp_path_factory.mktemp("whole"))
+    assert result is not None
+    return request.param, result
+
+
+@pytest.mark.parametrize("steps", [2, 4, 6])
+def test_killed_and_resumed_equals_never_killed(
+    whole: tuple[int, Result], prepared: PreparedDataset, tmp_path: Path, steps: int
+) -> None:
+    num_workers, never_killed = whole
+    spec = spec_for(num_workers)
+
+    assert run_group(spec, prepared, tmp_path, kill_after=steps) is None
+    resumed = run_group(spec, prepared, tmp_path)
+
+    assert resumed is not None
+    assert resumed.digest == never_killed.digest
+    assert resumed.rows == never_killed.rows[len(never_killed.rows) - len(resumed.rows) :]
+    assert 0 < len(resumed.rows) < len(never_killed.rows)
+
+
+def test_many_kills_in_a_row_converge_to_the_same_bits(
+    prepared: PreparedDataset, tmp_path: Path, whole: tuple[int, Result]
+) -> None:
+    num_workers, never_killed = whole
+    spec = spec_for(num_workers)
+
+    for _ in range(3):
+        assert run_group(spec, prepared, tmp_path, kill_after=2) is None
+    resumed = run_group(spec, prepared, tmp_path)
+
+    assert resumed is not None
+    assert resumed.digest == never_killed.digest
+
+
+def test_stopped_as_asked_loses_no_step(
+    prepared: PreparedDataset, tmp_path: Path, whole: tuple[int, Result]
+) -> None:
+    num_workers, never_killed = whole
+    spec = spec_for(num_workers, checkpoint={"interval_s": 1e9, "keep": 2})
+
+    stopped = run_group(spec, prepared, tmp_path, stop_after=3)
+    resumed = run_group(spec, prepared, tmp_path)
+
+    assert stopped is not None
+    assert stopped.error == "stopped"
+    assert resumed is not None
+    assert resumed.digest == never_killed.digest
+    assert stopped.events[-1]["kind"] == "checkpoint"
+    assert len(resumed.rows) == len(never_killed.rows) - 3
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_taken(
+    prepared: PreparedDataset, tmp_path: Path, whole: tuple[int, Result]
+) -> None:
+    num_workers, never_killed = whole
+    spec = spec_for(num_workers)
+    assert run_group(spec, prepared, tmp_path, kill_after=6) is None
+    newest = sorted(tmp_path.glob("step-*"))[-1]
+    weights = bytearray((newest / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (newest / "model.safetensors").write_bytes(weights)
+
+    resumed = run_group(spec, prepared, tmp_path)
+
+    assert resumed is not None
+    assert resumed.digest == never_killed.digest
+    assert resumed.events[0]["kind"] == "damaged"
+    assert resumed.events[0]["name"] == newest.name
+
+
+def test_a_finished_run_has_nothing_left_to_do(prepared: PreparedDataset, tmp_path: Path) -> None:
+    first = run_group(spec_for(1), prepared, tmp_path)
+    again = run_group(spec_for(1), prepared, tmp_path)
+
+    assert first is not None
+    assert again is not None
+    assert again.rows == []
+    assert again.metrics == first.metrics
+    assert all(np.array_equal(again.state[name], value) for name, value in first.state.items())
+
+
+@pytest.mark.parametrize("resumed_on", [2, 4])
+def test_exact_reduction_goes_on_bit_for_bit_on_another_number_of_workers(
+    prepared: PreparedDataset, tmp_path: Path, resumed_on: int
+) -> None:
+    never_killed = run_group(spec_for(1, reduction="exact"), prepared, tmp_path / "whole")
+
+    spec = spec_for(1, reduction="exact")
+    assert run_group(spec, prepared, tmp_path / "killed", kill_after=5) is None
+    resumed = run_group(spec_for(resumed_on, reduction="exact"), prepared, tmp_path / "killed")
+
+    assert never_killed is not None
+    assert resumed is not None
+    assert resumed.digest == never_killed.digest

@@ -1,0 +1,67 @@
+"""The reference follows the models."""
+
+import json
+
+from rayft.spec.reference import (
+    fields_of,
+    form_of,
+    forms_at,
+    homes_of,
+    reference_page,
+    schema_json,
+    sections,
+    words,
+)
+from rayft.spec.run import RunSpec
+
+
+def test_every_setting_stands_on_the_page_and_is_described() -> None:
+    page = reference_page()
+
+    for model, paths in sections().items():
+        for name, field in fields_of(model).items():
+            assert f"| `{paths[0]}.{name}` |".replace("`.", "`") in page
+            assert field.description or name == "kind", f"{model.__name__}.{name}"
+    assert "| `phases.N.for` | text such as '2 epochs' or '500 steps' | required |" in page
+    assert "Also at `data.validation` and `data.test`." in page
+
+
+def test_every_pattern_is_told_in_words() -> None:
+    for model in sections():
+        for field in fields_of(model).values():
+            assert "pattern" not in words(form_of(field)), field
+
+
+def test_every_place_of_the_page_is_a_path_of_the_spec() -> None:
+    for model, paths in sections().items():
+        for path in paths:
+            keys = path.replace("N", "0").replace("0AME", "label").split(".") if path else []
+            assert all(forms_at([*keys, name]) for name in fields_of(model))
+
+
+def test_words_tell_type_choices_and_limits() -> None:
+    def told(path: str) -> str:
+        return words(forms_at(path.split("."))[0])
+
+    assert told("ema.decay") == "a number above 0 and below 1"
+    assert told("gradient_clip") == "a number above 0 or null"
+    assert told("precision") == "auto, fp32 or bf16"
+    assert told("scaling.use_gpu") == "true, false or auto"
+    assert told("optimizer") == "a section of kind adamw or sgd"
+    assert told("augment.0.scale") == "a list of 2, each item a number above 0"
+    assert told("phases") == (
+        "a list of at least 1, each item a section with name, train, for, lr and schedule"
+    )
+    assert forms_at(["phases", "0", "rate"]) == []
+    assert homes_of("momentum") == ["optimizer.momentum of kind sgd"]
+
+
+def test_the_schema_describes_every_top_level_setting_under_its_written_name() -> None:
+    text = schema_json()
+
+    schema = json.loads(text)
+    assert text.endswith("}\n")
+    assert set(schema["properties"]) == set(fields_of(RunSpec))
+    assert all(entry["description"] for entry in schema["properties"].values())
+    assert "for" in schema["$defs"]["PhaseSpec"]["properties"]
+    assert schema_json() == text
