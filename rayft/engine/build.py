@@ -5,12 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from rayft.engine.checkpoint import CheckpointFolder, read_checkpoint
+from rayft.engine.checkpoint import read_checkpoint
 from rayft.engine.device import Device
 from rayft.engine.policies import Policies
-from rayft.engine.ports import Events, Ranks
-from rayft.engine.run import Run
-from rayft.feed.feed import Feed
+from rayft.engine.run import Ports, Run
 from rayft.models.model import FineTuneModel, make_model
 from rayft.models.weights import LoadedWeights, load_weights
 from rayft.objectives.objective import make_objective
@@ -24,10 +22,7 @@ def make_run(
     data_fingerprint: str,
     weights: LoadedWeights | None,
     device: torch.device,
-    feed: Feed,
-    ranks: Ranks,
-    events: Events,
-    checkpoints: CheckpointFolder,
+    ports: Ports,
 ) -> Run:
     """Build the model and everything around it; take up the newest checkpoint where there is one.
 
@@ -47,10 +42,7 @@ def make_run(
         model=model,
         objective=make_objective(plan.spec.model).to(device),
         device=where,
-        feed=feed,
-        ranks=ranks,
-        events=events,
-        checkpoints=checkpoints,
+        ports=ports,
         policies=Policies(plan),
         average=WeightAverage(model, decay=ema.decay) if ema else None,
     )

@@ -46,7 +46,9 @@ class CheckpointFolder:
         fence: raises where this process may no longer write, because a later attempt runs.
     """
 
-    def __init__(self, path: Path, *, keep: int = 2, fence: Callable[[], None] | None = None):
+    def __init__(
+        self, path: Path, *, keep: int = 2, fence: Callable[[], None] | None = None
+    ) -> None:
         self.path = path
         self._keep = keep
         self._fence = fence or (lambda: None)

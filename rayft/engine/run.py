@@ -25,6 +25,16 @@ from rayft.optim.optimizer import load_optimizer_state, make_optimizer, optimize
 from rayft.plan.run_plan import PhasePlan, RunPlan
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What a run reaches the outside through."""
+
+    feed: Feed
+    ranks: Ranks
+    events: Events
+    checkpoints: CheckpointFolder
+
+
 @dataclass
 class Run:
     """Everything the loop needs; each part is handed in."""
@@ -34,10 +44,7 @@ class Run:
     model: FineTuneModel
     objective: Objective
     device: Device
-    feed: Feed
-    ranks: Ranks
-    events: Events
-    checkpoints: CheckpointFolder
+    ports: Ports
     policies: Policies
     average: WeightAverage | None
     clock: Callable[[], float] = time.monotonic
@@ -50,6 +57,10 @@ class Run:
 
     def __post_init__(self) -> None:
         self.meter = Meter(self.clock)
+        self.feed = self.ports.feed
+        self.ranks = self.ports.ranks
+        self.events = self.ports.events
+        self.checkpoints = self.ports.checkpoints
 
     def start_optimizer(self, phase: PhasePlan) -> torch.optim.Optimizer:
         """Build the optimizer of a phase; parameters that go on keep their moments."""

@@ -11,7 +11,7 @@ from rayft.engine.build import make_run
 from rayft.engine.finish import finish
 from rayft.engine.loop import train
 from rayft.engine.ports import Events, Json, Ranks
-from rayft.engine.run import Run
+from rayft.engine.run import Ports, Run
 from rayft.errors import RayftError, Stopped
 from rayft.feed.feed import Feed, InProcessFeed
 from rayft.models.weights import LoadedWeights
@@ -79,10 +79,12 @@ def _work(
         data_fingerprint=dataset.fingerprint,
         weights=weights,
         device=device,
-        feed=_make_feed(plan, dataset, rank=ranks.rank),
-        ranks=ranks,
-        events=events,
-        checkpoints=folder.checkpoints(keep=plan.spec.checkpoint.keep, attempt=job.attempt),
+        ports=Ports(
+            feed=_make_feed(plan, dataset, rank=ranks.rank),
+            ranks=ranks,
+            events=events,
+            checkpoints=folder.checkpoints(keep=plan.spec.checkpoint.keep, attempt=job.attempt),
+        ),
     )
     train(run)
     outcome = finish(run)

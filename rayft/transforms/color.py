@@ -146,11 +146,10 @@ def _shift_hue(planes: Planes, turns: NDArray[np.float32]) -> None:
 def _hue(planes: Planes, lightest: Plane, chroma: Plane) -> Plane:
     """Return the place on the colour wheel, -1 to 5: red is 0, green 2, blue 4, as is grey."""
     red, green, blue = planes
-    is_red = lightest == red
     hue: Plane = red - green
     hue += 4 * chroma
-    _replace(hue, (lightest == green) > is_red, blue - red + 2 * chroma)
-    _replace(hue, is_red, green - blue)
+    _replace(hue, lightest == green, blue - red + 2 * chroma)
+    _replace(hue, lightest == red, green - blue)
     hue /= chroma + (chroma == 0)
     return hue
 

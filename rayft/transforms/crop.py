@@ -38,7 +38,7 @@ class CropRandomly:
         padded = np.zeros((num_rows, height + 2 * pad, width + 2 * pad, channels), np.uint8)
         padded[:, pad:-pad, pad:-pad] = images
         if self.padding_mode == "reflect":
-            _reflect(padded[:, :, pad:-pad], pad)
+            _reflect(padded, pad)
             _reflect(padded.swapaxes(1, 2), pad)
         return padded
 

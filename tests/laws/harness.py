@@ -26,7 +26,7 @@ from rayft.engine.finish import finish
 from rayft.engine.loop import train
 from rayft.engine.ports import OneRank
 from rayft.engine.ranks import DistributedRanks
-from rayft.engine.run import Run
+from rayft.engine.run import Ports, Run
 from rayft.errors import RayftError, Stopped
 from rayft.feed.feed import InProcessFeed
 from rayft.models.facts import model_facts
@@ -267,10 +267,12 @@ def _worker(
         data_fingerprint=dataset.fingerprint,
         weights=None,
         device=device,
-        feed=feed,
-        ranks=ranks,
-        events=events,
-        checkpoints=CheckpointFolder(Path(checkpoints), keep=plan.spec.checkpoint.keep),
+        ports=Ports(
+            feed=feed,
+            ranks=ranks,
+            events=events,
+            checkpoints=CheckpointFolder(Path(checkpoints), keep=plan.spec.checkpoint.keep),
+        ),
     )
     error, metrics, digest = "", {}, ""
     try:

@@ -2,12 +2,17 @@
 
 import hashlib
 import io
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from rayft.data import build
+from rayft.data.build import _make_shards as make_shards
 from rayft.data.prepare import PreparedDataset, prepare_dataset
 from rayft.errors import DataError
 from rayft.spec.data import DataSpec
@@ -124,3 +129,28 @@ def test_building_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[st
     _prepare(tmp_path, {"kind": "folder", "path": "photos"}, use_ray=True, limit=0.1)
 
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_worker_killed_over_its_shard_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _photos(tmp_path / "photos")
+    train: dict[str, object] = {"kind": "folder", "path": "photos"}
+    _prepare(tmp_path, train, use_ray=False, limit=0.1)
+    monkeypatch.setattr(build, "_make_shards", die_once)
+
+    _prepare(tmp_path, train, use_ray=True, limit=0.1)
+
+    assert (tmp_path / "on_ray" / "died").exists()
+    assert _stores(tmp_path / "on_ray") == _stores(tmp_path / "in_process")
+
+
+def die_once(batch: dict[str, Any]) -> dict[str, list[str]]:
+    """Leave half a shard behind and die, the first time that shard 2 is asked for."""
+    work = batch["work"][0]
+    marker = Path(work.folder).parents[1] / "died"
+    if work.index == 2 and not marker.exists():
+        (Path(work.folder) / ".shard-00002.arrow.half").write_bytes(b"half")
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make_shards(batch)

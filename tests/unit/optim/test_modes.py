@@ -1,7 +1,5 @@
 """Law 4: frozen means frozen. Law 5: every parameter in exactly one group."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -24,8 +22,8 @@ SPECS = {
 
 
 @pytest.fixture(params=SPECS)
-def spec(request: pytest.FixtureRequest) -> Iterator[ModelSpec]:
-    yield SPECS[request.param]
+def spec(request: pytest.FixtureRequest) -> ModelSpec:
+    return SPECS[request.param]
 
 
 def frozen_but(spec: ModelSpec, train: list[str]) -> tuple[FineTuneModel, Ledger]:

@@ -60,6 +60,14 @@ def test_brightness_contrast_saturation_and_hue_follow_in_this_order() -> None:
         assert np.abs(difference).max() <= 2
 
 
+def test_values_are_rounded_to_the_nearest_not_cut_off() -> None:
+    changed = JitterColor(**OFF | {"brightness": 0.4})(IMAGES, DRAWS)
+
+    factors = (1 + 0.4 * (2 * DRAWS[:, 0] - 1))[:, None, None, None]
+    exact = np.minimum(IMAGES * factors, 255)
+    assert np.abs(changed - exact).max() < 0.501
+
+
 def test_spreads_above_one_stop_at_factor_zero() -> None:
     lowest = np.zeros((NUM_ROWS, 4))
 

@@ -24,7 +24,7 @@ def test_pixels_are_torchvisions_within_one_level(size: int) -> None:
         assert np.abs(result.astype(int) - expected.numpy()).max() <= 1
 
 
-@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.9, 1.0), (0.35, 0.35)])
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.9, 1.0), (0.35, 0.35), (1e-4, 1e-3)])
 @pytest.mark.parametrize("ratio", [(3 / 4, 4 / 3), (0.2, 5.0), (1.0, 1.0)])
 def test_boxes_are_those_torchvision_makes_of_the_same_numbers(
     scale: Range, ratio: Range, monkeypatch: pytest.MonkeyPatch
@@ -49,10 +49,13 @@ def test_where_no_attempt_fits_the_middle_is_taken_as_torchvision_does(
     assert (boxes == expected).all()
 
 
-def test_the_middle_of_an_absurd_ratio_still_has_a_pixel() -> None:
-    boxes = CropAndResizeRandomly((1.0, 1.0), (500.0, 600.0), 8).boxes(DRAWS, height=30, width=30)
+@pytest.mark.parametrize(
+    ("ratio", "box"), [((500.0, 600.0), [14, 0, 1, 30]), ((0.001, 0.002), [0, 14, 30, 1])]
+)
+def test_the_middle_of_an_absurd_ratio_still_has_a_pixel(ratio: Range, box: list[int]) -> None:
+    boxes = CropAndResizeRandomly((1.0, 1.0), ratio, 8).boxes(DRAWS, height=30, width=30)
 
-    assert boxes[0].tolist() == [14, 0, 1, 30]
+    assert boxes[0].tolist() == box
 
 
 def test_boxes_lie_inside_at_the_ends_of_the_drawn_range() -> None:
