@@ -106,7 +106,16 @@ def _fill(
     assert manifest.num_rows == request.listing.num_rows, "a shard is missing"
     check_bad_rows(manifest, where=request.listing.where, limit=request.bad_rows_limit)
     _check_unchanged(request)
+    _clear_litter(folder, manifest)
     write_file_atomically(folder / MANIFEST_NAME, manifest.to_json().encode())
+
+
+def _clear_litter(folder: Path, manifest: Manifest) -> None:
+    """Remove what killed writers left half done: their shards were made again by others."""
+    wanted = {shard.file for shard in manifest.shards}
+    for path in folder.iterdir():
+        if path.name not in wanted:
+            path.unlink()
 
 
 def _check_unchanged(request: StoreRequest) -> None:

@@ -133,7 +133,8 @@ def words(form: Form) -> str:
     """Say what a setting expects: `a number above 0`, `auto, fp32 or bf16`."""
     base, limits = _taken_apart(form)
     if kinds(form):
-        return f"a section of kind {listed(list(kinds(form)))}"
+        null = ["null"] if NoneType in get_args(base) else []
+        return f"a section of kind {listed([*kinds(form), *null])}"
     if _shape(base) is Union:
         bounds = [limit for limit in limits if not isinstance(limit, FieldInfo)]
         return _words_of_union(get_args(base), bounds)
