@@ -1,8 +1,10 @@
 """Put a run together on one worker."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from rayft.engine.checkpoint import read_checkpoint
@@ -34,6 +36,8 @@ def make_run(
     model = make_model(plan.spec.model, num_classes=len(plan.data.classes), seed=plan.spec.seed)
     if weights is not None:
         load_weights(model, weights, classes=plan.data.classes)
+    if plan.spec.batch_norm == "sync" and ports.ranks.world_size > 1:
+        model = synchronize_batch_norm(model)
     where.place(model)
     ema = plan.spec.ema
     run = Run(
@@ -48,6 +52,15 @@ def make_run(
     )
     _resume(run)
     return run
+
+
+def synchronize_batch_norm(model: FineTuneModel) -> FineTuneModel:
+    """Replace every batch norm by one whose statistics are those of the global batch.
+
+    timm's converter also knows its own fused norm-and-activation layers, which torch's would turn
+    into plain norms.
+    """
+    return cast(FineTuneModel, convert_sync_batchnorm(model))
 
 
 def _resume(run: Run) -> None:

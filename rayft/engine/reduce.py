@@ -8,7 +8,7 @@ workers share them.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol, assert_never, cast
 
 import torch
 import torch.distributed as dist
@@ -157,6 +157,9 @@ def make_reduce(plan: RunPlan, module: nn.Module, ranks: Ranks) -> Reduce:
     DDP lists the parameters that require gradients when it wraps: one that thaws later would go
     out of step between workers, without an error.
     """
+    if plan.spec.torch_compile:
+        # Compiled anew: other parameters train, so another graph runs backward.
+        module = cast(nn.Module, torch.compile(module))
     reduction = plan.spec.reduction
     match reduction.kind:
         case "exact":

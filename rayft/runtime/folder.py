@@ -126,6 +126,10 @@ class RunFolder:
 
         return CheckpointFolder(self.path / "checkpoints", keep=keep, fence=fence)
 
+    def has_checkpoints(self) -> bool:
+        """Return whether the run has got as far as a checkpoint."""
+        return bool(CheckpointFolder(self.path / "checkpoints").names())
+
     def stop_file(self, attempt: int) -> Path:
         """File whose presence asks an attempt to save and stop."""
         return self.path / f"stop-{attempt}"

@@ -48,19 +48,30 @@ def work(
     folder = job.folder
     if folder.over_file(job.attempt).exists():
         return {}
-    events: Events = NoEvents()
-    if ranks.rank == 0:
-        events = JournalEvents(
-            folder.journal, attempt=job.attempt, stop_file=folder.stop_file(job.attempt)
-        )
+    events: Events = _journal(job) if ranks.rank == 0 else NoEvents()
     try:
         return _work(job, weights, ranks=ranks, device=device, events=events)
     except RayftError as error:
-        folder.over_file(job.attempt).touch()
-        kind = "stopped" if isinstance(error, Stopped) else "failed"
-        problems: list[Json] = [[p.where, p.what, p.fix] for p in error.problems]
-        events.emit(kind, {"problems": problems})
+        _end_attempt(job, error)
         raise
+
+
+def _journal(job: Job) -> JournalEvents:
+    folder = job.folder
+    return JournalEvents(
+        folder.journal, attempt=job.attempt, stop_file=folder.stop_file(job.attempt)
+    )
+
+
+def _end_attempt(job: Job, error: RayftError) -> None:
+    """Mark the attempt as over and write why, once, whichever rank is first."""
+    try:
+        job.folder.over_file(job.attempt).touch(exist_ok=False)
+    except FileExistsError:
+        return
+    problems: list[Json] = [[p.where, p.what, p.fix] for p in error.problems]
+    kind = "stopped" if isinstance(error, Stopped) else "failed"
+    _journal(job).emit(kind, {"problems": problems})
 
 
 def _work(

@@ -1,16 +1,20 @@
 """Start the workers: in the calling process, or as Ray Train workers, and watch over them."""
 
+import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import cast
 
+import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from rayft.engine.ports import OneRank
@@ -40,6 +44,9 @@ def start_ray() -> bool:
         return False
     for name, value in _TRAIN_ENV.items():
         os.environ.setdefault(name, value)
+    # Ray speaks of its own affairs at length; rayft says what matters of them.
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     options = {"log_to_driver": False, "logging_level": "ERROR"}
     if "RAY_ADDRESS" in os.environ:
         ray.init(runtime_env={"env_vars": _TRAIN_ENV}, **options)
@@ -159,8 +166,8 @@ def _make_trainer(job: Job, weights: LoadedWeights | None) -> "ray.train.torch.T
     resources, scaling = job.plan.resources, job.plan.spec.scaling
     return TorchTrainer(
         _ray_worker,
-        # Weights travel once through the object store; workers read them without a copy.
-        train_loop_config={"job": job, "weights": ray.put(weights)},
+        # Weights are resolved once, here, and travel once through the object store.
+        train_loop_config={"job": job, "weights": ray.put(_packed(weights))},
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers,
             use_gpu=resources.device == "cuda",
@@ -176,6 +183,29 @@ def _make_trainer(job: Job, weights: LoadedWeights | None) -> "ray.train.torch.T
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """Weights as numpy arrays, which the object store maps instead of copying."""
+
+    weights: LoadedWeights
+    arrays: dict[str, NDArray[np.generic]]
+
+
+def _packed(weights: LoadedWeights | None) -> _Packed | None:
+    if weights is None:
+        return None
+    arrays = {name: tensor.numpy() for name, tensor in weights.state.items()}
+    return _Packed(replace(weights, state={}), arrays)
+
+
+def _unpacked(packed: _Packed | None) -> LoadedWeights | None:
+    if packed is None:
+        return None
+    # The mapped arrays are read-only, which torch tensors cannot be.
+    state = {name: torch.tensor(array) for name, array in packed.arrays.items()}
+    return replace(packed.weights, state=state)
+
+
 def _reservation(resources: ResourcePlan) -> dict[str, float]:
     reserved = {"CPU": resources.cpus_per_worker, **dict(resources.custom_per_worker)}
     if resources.gpus_per_worker:
@@ -187,7 +217,7 @@ def _ray_worker(config: dict[str, object]) -> None:
     import ray.train.torch
 
     job = cast(Job, config["job"])
-    weights = ray.get(cast("ray.ObjectRef[LoadedWeights | None]", config["weights"]))
+    weights = _unpacked(ray.get(cast("ray.ObjectRef[_Packed | None]", config["weights"])))
     device = ray.train.torch.get_device()
     if job.plan.resources.device == "mps":
         device = torch.device("mps")

@@ -1,11 +1,14 @@
 """Everything that can be refused is refused here, before anything is started or written."""
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rayft.data.prepare import PreparedDataset, estimate_dataset, prepare_dataset
 from rayft.data.statistics import channel_statistics
+from rayft.errors import Problem, SpecError
 from rayft.metrics import check_metric
 from rayft.models.facts import model_facts
 from rayft.models.model import make_model
@@ -66,19 +69,41 @@ def plan_before(spec: RunSpec, places: Places) -> RunPlan:
     return _plan(spec, places, data, _model_facts(spec, data))
 
 
-def check(spec: RunSpec, places: Places) -> tuple[RunPlan, LoadedWeights | None]:
-    """Refuse what cannot work; return the plan so far, and the weights, loaded and tried.
+def check(spec: RunSpec, places: Places) -> RunPlan:
+    """Refuse what cannot work; return the plan so far.
 
     Raises:
         RequestError: the request cannot be honoured.
     """
     check_writable(places.storage_path)
     plan = plan_before(spec, places)
+    if spec.torch_compile and plan.resources.device == "cpu" and not _has_compiler():
+        raise SpecError(
+            Problem(
+                "torch_compile",
+                "torch.compile needs a C++ compiler for the CPU, and none is on the PATH",
+                "install one (g++ or clang++), or remove torch_compile",
+            )
+        )
+    return plan
+
+
+def resolve(spec: RunSpec, places: Places, plan: RunPlan) -> LoadedWeights | None:
+    """Read the pretrained weights and try them on the model, so that workers find no surprise.
+
+    Raises:
+        ModelError: they cannot be had, or do not fit.
+    """
     weights = resolve_weights(spec.model.backbone, base_dir=places.base_dir)
     if weights is not None:
         model = make_model(spec.model, num_classes=len(plan.data.classes), seed=spec.seed)
         load_weights(model, weights, classes=plan.data.classes)
-    return plan, weights
+    return weights
+
+
+def _has_compiler() -> bool:
+    chosen = os.environ.get("CXX")
+    return any(shutil.which(name) for name in ([chosen] if chosen else ["g++", "clang++", "c++"]))
 
 
 def prepare_rows(

@@ -12,7 +12,14 @@ from rayft.runtime.folder import RunFolder
 from rayft.runtime.job import Job
 from rayft.runtime.journal import Event
 from rayft.runtime.launch import start_ray, train_here, train_on_ray
-from rayft.runtime.preflight import Places, check, places_of, plan_prepared, prepare_rows
+from rayft.runtime.preflight import (
+    Places,
+    check,
+    places_of,
+    plan_prepared,
+    prepare_rows,
+    resolve,
+)
 from rayft.spec.run import RunSpec
 
 
@@ -75,7 +82,9 @@ def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]
         return {**result, "status": "already finished"}
     uses_ray = spec.scaling.num_workers > 0
     listener.on_stage("checking")
-    _, weights = check(spec, places)
+    plan = check(spec, places)
+    # A checkpoint is enough by itself: what the run was begun from may be gone by now.
+    weights = None if folder.has_checkpoints() else resolve(spec, places, plan)
     with folder.locked():
         folder.take_up(spec)
         if uses_ray:
