@@ -187,14 +187,6 @@ def _rows_per_device(
     spec: RunSpec, phases: tuple[PhasePlan, ...], budget: int, world_size: int
 ) -> tuple[int, str]:
     if spec.rows_per_device != "auto":
-        if spec.rows_per_device < 1:
-            raise SpecError(
-                Problem(
-                    "rows_per_device",
-                    f"{spec.rows_per_device} rows cannot be trained on",
-                    "use 1 or more, or auto",
-                )
-            )
         return spec.rows_per_device, "asked for"
     if budget <= 0:
         return spec.global_batch_size, "the device's memory is not known"

@@ -48,9 +48,11 @@ class RandomResizedCrop(Spec):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.scale[0] > self.scale[1] or self.scale[1] > 1:
-            raise ValueError(f"scale {list(self.scale)} must rise and end at 1 at most")
+            raise ValueError(
+                f"scale {list(self.scale)} must rise and end at 1 at most; write [least, most]"
+            )
         if self.ratio[0] > self.ratio[1]:
-            raise ValueError(f"ratio {list(self.ratio)} must rise")
+            raise ValueError(f"ratio {list(self.ratio)} must rise; write [least, most]")
         return self
 
 

@@ -13,7 +13,6 @@ class Spec(BaseModel):
         frozen=True,
         allow_inf_nan=False,
         use_attribute_docstrings=True,
-        populate_by_name=True,
     )
 
 

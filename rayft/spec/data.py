@@ -102,7 +102,7 @@ class GivenNormalization(Spec):
         if len(self.mean) != 3 or len(self.std) != 3:
             raise ValueError(
                 f"expected 3 values each (red, green, blue), got {len(self.mean)} for mean and "
-                f"{len(self.std)} for std"
+                f"{len(self.std)} for std; give one value for each channel"
             )
         return self
 
@@ -154,7 +154,9 @@ class DataSpec(Spec):
         for name in ("image_size", "stored_size"):
             size = getattr(self, name)
             if isinstance(size, int) and not 8 <= size <= 4096:
-                raise ValueError(f"{name} is {size}; expected 8 to 4096 pixels")
+                raise ValueError(
+                    f"{name} is {size} pixels, expected 8 to 4096; choose a size in between"
+                )
         if isinstance(self.stored_size, int):
             if self.image_size == "auto":
                 raise ValueError("stored_size needs image_size as a number; set image_size as well")

@@ -26,15 +26,15 @@ def parse_duration(text: str) -> Duration:
     match = _PATTERN.match(text)
     if match is None:
         raise ValueError(
-            f"expected a duration such as '2 epochs', '500 steps' or '10%', got {text!r}"
+            f"expected a duration, got {text!r}; write '2 epochs', '500 steps' or '10%'"
         )
     amount, unit = float(match[1]), match[2]
     if unit == "%":
         if amount > 100:
-            raise ValueError(f"a share is at most 100%, got {text!r}")
+            raise ValueError(f"a share is at most 100%, got {text!r}; use 100% or less")
         return Duration(amount, "percent")
     if amount != int(amount):
-        raise ValueError(f"expected a whole number of {unit}, got {text!r}")
+        raise ValueError(f"expected a whole number of {unit}, got {text!r}; round it")
     return Duration(amount, "epochs" if unit.startswith("epoch") else "steps")
 
 
@@ -47,10 +47,10 @@ def _check_length(text: str) -> str:
     duration = parse_duration(text)
     if duration.unit == "percent":
         raise ValueError(
-            f"a phase lasts a number of epochs or steps, got {text!r}; a share has no whole here"
+            f"a phase lasts a number of epochs or steps, got {text!r}; write '2 epochs' or '500 steps'"
         )
     if duration.amount < 1:
-        raise ValueError(f"a phase lasts at least one step, got {text!r}")
+        raise ValueError(f"a phase lasts at least one step, got {text!r}; use 1 or more")
     return text
 
 

@@ -56,7 +56,10 @@ class ExactReduction(Spec):
     @model_validator(mode="after")
     def _power_of_two(self) -> Self:
         if self.shards & (self.shards - 1):
-            raise ValueError(f"shards is {self.shards}; the summation tree needs a power of two")
+            raise ValueError(
+                f"shards is {self.shards}, and the summation tree needs a power of two; "
+                "use 2, 4, 8 or 16"
+            )
         return self
 
 
@@ -90,7 +93,7 @@ class RunSpec(Spec):
     global_batch_size: int = Field(default=64, ge=1)
     """Rows of one optimizer step over all workers. The learning rate belongs to it, so it is never
     changed by the number of workers."""
-    rows_per_device: int | Literal["auto"] = "auto"
+    rows_per_device: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Most rows one worker holds at once; the rest of its share is accumulated. `auto` follows from
     the memory."""
     batch_norm: Literal["pretrained", "local", "sync"] = "pretrained"
@@ -165,7 +168,7 @@ class RunSpec(Spec):
             )
         if set(self.model.heads) != {"label"}:
             raise ValueError(
-                f"model.heads names {sorted(self.model.heads)}; the label column of the sources is "
-                "known as 'label', so name the one head 'label'"
+                f"model.heads names {', '.join(sorted(self.model.heads)) or 'none'}, and the label "
+                "column of the sources is known as 'label'; name the one head 'label'"
             )
         return self

@@ -141,7 +141,6 @@ def test_a_model_too_large_for_the_memory_is_refused(planned: Planned) -> None:
     [
         ({"batch_norm": "sync"}, "sync runs on GPUs only"),
         ({"batch_norm": "local", "reduction": "exact", "global_batch_size": 12}, "excludes"),
-        ({"rows_per_device": 0}, "0 rows cannot be trained on"),
         ({"device": "cpu", "scaling": {"use_gpu": True}}, "leaves them idle"),
     ],
 )
