@@ -55,8 +55,12 @@ class TrainingError(RayftError):
 class Stopped(RayftError):  # noqa: N818  a request that was honoured, not a fault
     """The run was asked to stop; its position is saved and the same command goes on."""
 
-    signal = 0
-    """Number of the signal that asked for it, where one did."""
+    def __init__(self, *problems: Problem, signal: int = 0) -> None:
+        super().__init__(*problems)
+        self.signal = signal
+        """Number of the signal that asked for it, where one did."""
+        if signal:
+            self.exit_code = 128 + signal
 
 
 class RequestError(RayftError):

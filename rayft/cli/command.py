@@ -5,7 +5,9 @@ signal N after saving.
 """
 
 import json
+import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,7 +31,6 @@ class Output:
         self.as_json = as_json
         self.loaded: LoadedSpec | None = None
         """The spec in hand, so that a problem found later can name its line."""
-        self.stop_signal = 0
         self._console: Console | None = None
 
     @property
@@ -49,9 +50,9 @@ class Output:
         """Print a line for people."""
         typer.echo(text, err=self.as_json)
 
-    def next(self, command: str) -> None:
-        """Name the next command."""
-        self.say(f"next: {command}")
+    def next(self, *words: object) -> None:
+        """Name the next command, quoted so that it can be pasted."""
+        self.say(f"next: {shlex.join(map(str, words))}")
 
     def result(self, values: Mapping[str, object]) -> None:
         """Print the result, where a script asked for it."""
@@ -65,31 +66,30 @@ def guarded(*, as_json: bool, debug: bool) -> Iterator[Output]:
     out = Output(as_json=as_json)
     try:
         yield out
-    except RayftError as error:
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001  told, never swallowed
         if debug:
-            raise
+            traceback.print_exc()
         raise typer.Exit(_tell(error, out)) from None
-    except KeyboardInterrupt:
-        out.say("interrupted before training began; nothing is half-written")
-        raise typer.Exit(130) from None
-    except Exception as error:
-        if debug:
-            raise
-        typer.echo(
-            f"error: {type(error).__name__}: {error}\n"
-            "  fix: this is a fault in rayft; run again with --debug and report the traceback",
-            err=True,
-        )
-        raise typer.Exit(1) from None
 
 
-def _tell(error: RayftError, out: Output) -> int:
-    problems = [_located(problem, out) for problem in error.problems]
+def _tell(error: BaseException, out: Output) -> int:
+    """Say what went wrong, to people and to scripts; return the exit code."""
     stopped = isinstance(error, Stopped)
-    code = 128 + out.stop_signal if stopped and out.stop_signal else error.exit_code
+    match error:
+        case RayftError():
+            problems = [_located(problem, out) for problem in error.problems]
+            code = error.exit_code
+        case KeyboardInterrupt():
+            problems = [Problem("interrupted", "nothing is half-written", "run the command again")]
+            code = 130
+        case _:
+            what = f"{type(error).__name__}: {error}"
+            fix = "this is a fault in rayft: run again with --debug and report the traceback"
+            problems, code = [Problem("rayft", what, fix)], 1
     for problem in problems:
         typer.echo(str(problem) if stopped else f"error: {problem}", err=True)
-    status = "stopped" if stopped else "refused" if code == 2 else "failed"
+    interrupted = stopped or isinstance(error, KeyboardInterrupt)
+    status = "stopped" if interrupted else "refused" if code == 2 else "failed"
     out.result(
         {
             "status": status,

@@ -9,7 +9,7 @@ from rayft.cli.command import Output
 from rayft.cli.progress import Progress
 from rayft.cli.show_plan import plan_json, print_plan
 from rayft.cli.show_result import print_report, print_result
-from rayft.errors import DataError, Problem, Stopped
+from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
 from rayft.runtime.evaluate import evaluate
 from rayft.runtime.folder import check_writable
@@ -27,7 +27,7 @@ def show_plan(path: Path, overrides: Sequence[str], out: Output) -> None:
     connect_if_told()
     plan = plan_before(spec, places_of(spec))
     print_plan(plan, out.console)
-    out.next(f"rayft train {path}{_tail(overrides)}")
+    out.next("rayft", "train", path, *overrides)
     out.result({"status": "planned", "plan": plan_json(plan)})
 
 
@@ -50,7 +50,7 @@ def prepare_rows(path: Path, overrides: Sequence[str], out: Output) -> None:
         f"{len(facts.classes)} classes, {facts.stored_bytes / 2**20:,.0f} MiB, "
         f"{facts.num_bad_rows} unreadable"
     )
-    out.next(f"rayft train {path}{_tail(overrides)}")
+    out.next("rayft", "train", path, *overrides)
     out.result(
         {
             "status": "prepared",
@@ -67,13 +67,9 @@ def train_run(path: Path, overrides: Sequence[str], out: Output) -> None:
     """Train a spec and print the result."""
     spec = _load(path, overrides, out)
     with Progress(out.console) as progress:
-        try:
-            result = train(spec, listener=progress)
-        except Stopped as stopped:
-            out.stop_signal = stopped.signal
-            raise
+        result = train(spec, listener=progress)
     print_result(result, out.console)
-    out.next(f"rayft evaluate {result['run']}")
+    out.next("rayft", "evaluate", result["run"])
     out.result(result)
 
 
@@ -92,14 +88,10 @@ def evaluate_checkpoint(
         file.write_text(json.dumps(found, indent=1))
         out.say(f"full report: {file}")
     else:
-        out.next(f"rayft evaluate {path} --split {split} --report report.json")
+        out.next("rayft", "evaluate", path, *overrides, "--split", split, "--report", "report.json")
     out.result(found)
 
 
 def _load(path: Path, overrides: Sequence[str], out: Output) -> RunSpec:
     out.loaded = load_spec(path, overrides)
     return out.loaded.spec
-
-
-def _tail(overrides: Sequence[str]) -> str:
-    return "".join(f" {override}" for override in overrides)

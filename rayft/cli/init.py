@@ -40,7 +40,7 @@ def write_spec(data: Path, output: Path | None, *, force: bool, out: Output) -> 
     out.say(f"{rows} rows in {len(found.classes)} classes")
     out.say(f"backbone {suggestion.backbone.kind}/{suggestion.backbone.name}: {suggestion.why}")
     out.say(f"wrote {file}")
-    out.next(f"rayft plan {file}")
+    out.next("rayft", "plan", file)
     out.result({"status": "written", "spec": str(file), "classes": list(found.classes)})
 
 

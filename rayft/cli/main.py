@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from rayft.cli.command import Output, guarded
+from rayft.cli.command import guarded
 
 app = typer.Typer(
     name="rayft",
-    help="Fine-tune pretrained models on Ray: what is frozen is computed once.",
+    help="Fine-tune pretrained models on your own images, on one machine or a Ray cluster.",
     epilog="Start with: rayft init --data ./photos   or   rayft train jobs/quickstart.yaml",
     no_args_is_help=True,
     add_completion=False,
@@ -58,7 +58,7 @@ def validate(
 
         loaded = load_spec(spec, overrides or ())
         out.say(f"{spec}: the spec is valid ({loaded.spec.name})")
-        out.next(f"rayft plan {spec}")
+        out.next("rayft", "plan", spec, *(overrides or ()))
         out.result({"status": "valid", "name": loaded.spec.name})
 
 
@@ -118,6 +118,3 @@ def evaluate(
 def main() -> None:
     """Run the command line."""
     app()
-
-
-__all__ = ["Output", "app", "main"]

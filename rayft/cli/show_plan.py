@@ -5,7 +5,6 @@ from dataclasses import asdict
 from itertools import groupby
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from rayft.plan.ledger import GroupRule
@@ -16,14 +15,18 @@ _GIB = 2**30
 
 def print_plan(plan: RunPlan, console: Console) -> None:
     """Print what a run will do: data, model, resources, phases."""
-    facts = Table.grid(padding=(0, 2))
-    for name, text in _lines(plan):
-        facts.add_row(Text(name, style="bold"), Text(text))
-    console.print(facts)
-    for phase in plan.phases:
-        console.print(_phase_table(plan, phase))
+    for line in plan_lines(plan):
+        console.print(Text(line), soft_wrap=True)
     for warning in plan.warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"))
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+
+
+def plan_lines(plan: RunPlan) -> list[str]:
+    """Return the plan as lines of text."""
+    lines = [f"{name:<10} {text}" for name, text in _lines(plan)]
+    for phase in plan.phases:
+        lines += _phase_lines(plan, phase)
+    return lines
 
 
 def _lines(plan: RunPlan) -> list[tuple[str, str]]:
@@ -53,22 +56,24 @@ def _data(plan: RunPlan) -> str:
 
 def _workers(plan: RunPlan) -> str:
     resources = plan.resources
+    threads = _count(resources.threads_per_worker, "thread")
     if not resources.num_workers:
-        return f"the calling process on {resources.device}, {resources.threads_per_worker} threads"
+        return f"the calling process on {resources.device}, {threads}"
     gpus = f" and {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
     return (
-        f"{resources.num_workers} on {resources.device}, each with {resources.cpus_per_worker:g} "
-        f"CPU{gpus}; {resources.free_cpus:g} CPUs stay free"
+        f"{resources.num_workers} on {resources.device}, each reserves "
+        f"{resources.cpus_per_worker:g} CPU{gpus} and computes with {threads}; "
+        f"{resources.free_cpus:g} CPU stay free"
     )
 
 
 def _batch(plan: RunPlan) -> str:
     batches = plan.batches
     return (
-        f"{batches.global_batch_size} rows a step = {batches.world_size} workers x "
-        f"{batches.shards_per_worker} micro-batches x {batches.rows_per_shard} rows "
-        f"({plan.rows_reason}); {plan.steps_per_epoch} steps an epoch; "
-        f"reduction {plan.spec.reduction.kind}"
+        f"{batches.global_batch_size} rows a step = {_count(batches.world_size, 'worker')} x "
+        f"{_count(batches.shards_per_worker, 'shard')} x "
+        f"{_count(batches.rows_per_shard, 'row')}; "
+        f"{_count(plan.steps_per_epoch, 'step')} an epoch; reduction {plan.spec.reduction.kind}"
     )
 
 
@@ -76,28 +81,30 @@ def _memory(plan: RunPlan) -> str:
     need = max(phase.memory.total(plan.batches.rows_per_shard) for phase in plan.phases)
     budget = plan.memory_budget_bytes
     of = f" of {budget / _GIB:.1f} GiB" if budget else ""
-    return f"about {need / _GIB:.1f} GiB{of} for a worker"
-
-
-def _phase_table(plan: RunPlan, phase: PhasePlan) -> Table:
-    schedule = plan.spec.phases[phase.index].schedule or plan.spec.schedule
-    table = Table(
-        title=(
-            f"phase {phase.index + 1}/{len(plan.phases)} {phase.name}: "
-            f"{phase.num_steps} steps in {phase.num_epochs} epochs, {schedule.kind}; "
-            f"{phase.ledger.trainable_params:,} parameters train, "
-            f"{phase.ledger.frozen_params:,} are frozen"
-        ),
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        padding=(0, 2),
+    return (
+        f"about {need / _GIB:.1f} GiB{of} for a worker; it holds at most "
+        f"{_count(plan.max_rows_per_device, 'row')} at once: {plan.rows_reason}"
     )
-    for column in ("groups", "parameters", "peak learning rate"):
-        table.add_column(column, justify="left" if column == "groups" else "right")
-    for names, num_params, lr in _runs(phase.ledger.groups):
-        table.add_row(names, f"{num_params:,}", f"{lr:.3g}" if lr else "frozen")
-    return table
+
+
+def _phase_lines(plan: RunPlan, phase: PhasePlan) -> list[str]:
+    schedule = plan.spec.phases[phase.index].schedule or plan.spec.schedule
+    lines = [
+        f"phase {phase.index + 1}/{len(plan.phases)}  {phase.name}: "
+        f"{_count(phase.num_steps, 'step')} in {_count(phase.num_epochs, 'epoch')}, "
+        f"{schedule.kind}; {phase.ledger.trainable_params:,} parameters train, "
+        f"{phase.ledger.frozen_params:,} are frozen"
+    ]
+    runs = _runs(phase.ledger.groups)
+    width = max(len(names) for names, _, _ in runs)
+    for names, num_params, lr in runs:
+        rate = f"at {lr:.3g}" if lr else "frozen"
+        lines.append(f"    {names:<{width}}  {num_params:>13,} parameters  {rate}")
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _runs(groups: Sequence[GroupRule]) -> list[tuple[str, int, float]]:

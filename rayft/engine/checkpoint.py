@@ -25,6 +25,7 @@ FORMAT = 1
 """Version of the layout; a newer one is refused, never half-read."""
 _BEST = "best"
 _MANIFEST = "manifest.json"
+_DAMAGED = ".damaged-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +98,13 @@ class CheckpointFolder:
             if problem is None:
                 return name
             on_damaged(name, problem)
-            (self.path / name).rename(self.path / f".damaged-{name}-{uuid.uuid4().hex[:8]}")
-        if names:
+            (self.path / name).rename(self.path / f"{_DAMAGED}{name}-{uuid.uuid4().hex[:8]}")
+        damaged = list(self.path.glob(f"{_DAMAGED}*")) if self.path.is_dir() else []
+        if damaged:
             raise CheckpointError(
                 Problem(
                     str(self.path),
-                    f"all {len(names)} checkpoints are damaged; they were put aside as .damaged-*",
+                    f"all {len(damaged)} checkpoints are damaged and were put aside as {_DAMAGED}*",
                     "restore the folder from a copy, or delete the run's folder to start anew",
                 )
             )

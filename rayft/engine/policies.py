@@ -14,6 +14,7 @@ from rayft.plan.run_plan import RunPlan
 from rayft.spec.training import EarlyStoppingSpec
 
 _MOST_SKIPPED_IN_A_ROW = 3
+_TIE_BREAKER = "validation/loss"
 
 
 class Watched:
@@ -72,21 +73,33 @@ class BestCheckpoint:
     def __init__(self, metric: str | None) -> None:
         self.metric = metric
         self._watched = Watched(metric, setting="best_metric") if metric else None
+        self._loss = math.inf
         self.name: str | None = None
 
     def take(self, name: str, metrics: Mapping[str, float]) -> bool:
         """Take the metrics that checkpoint `name` will hold; return whether it is the best."""
-        if self._watched is None or self._watched.improves(metrics):
+        if self._watched is None or self._watched.improves(metrics) or self._ties_at_less(metrics):
             self.name = name
+            self._loss = metrics.get(_TIE_BREAKER, math.inf)
             return True
         return False
 
+    def _ties_at_less(self, metrics: Mapping[str, float]) -> bool:
+        """Return whether the best value came again at a lower loss: few rows make many ties."""
+        assert self._watched is not None
+        equal = metrics.get(self._watched.metric) == self._watched.best
+        return equal and metrics.get(_TIE_BREAKER, math.inf) < self._loss
+
     def state(self) -> dict[str, Json]:
         """Return the memory."""
-        return {"name": self.name, "best": self._watched.best if self._watched else None}
+        best = self._watched.best if self._watched else None
+        loss = self._loss if math.isfinite(self._loss) else None
+        return {"name": self.name, "best": best, "loss": loss}
 
     def load_state(self, state: Mapping[str, Json]) -> None:
         """Take over a saved memory."""
+        loss = _number(state["loss"])
+        self._loss = math.inf if loss is None else loss
         name = state["name"]
         self.name = name if isinstance(name, str) else None
         if self._watched:

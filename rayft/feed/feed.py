@@ -11,7 +11,6 @@ from rayft.plan.facts import SplitName
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.store.dataset import Dataset
 
-
 T = TypeVar("T")
 
 

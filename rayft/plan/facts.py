@@ -93,8 +93,20 @@ class ClusterFacts:
     """CPUs the cluster can reach by autoscaling; None when it does not say."""
     max_gpus: float | None
     bf16: bool
-    """Whether the workers' device computes in bf16 faster than in fp32."""
+    """Whether the workers' device has instructions for bf16."""
     device: Literal["cpu", "cuda", "mps"]
     """What a worker with the default settings would compute on."""
     disk_free_bytes: int
     """Free bytes where `storage_path` lies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speeds:
+    """Rows per second on the machine that plans, from a short probe."""
+
+    prepare_rows_per_s: float
+    """Gathering and augmenting, in one thread of one process."""
+    fp32_rows_per_s: float
+    """Training steps of one worker."""
+    bf16_rows_per_s: float | None
+    """The same in bf16; None where it was not measured."""

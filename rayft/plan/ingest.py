@@ -11,16 +11,6 @@ _COMFORTABLE = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestCosts:
-    """Measured on the machine that plans, in rows per second."""
-
-    prepare_rows_per_s: float
-    """Gathering and augmenting, in one thread of one process."""
-    model_rows_per_s: float
-    """What one worker's device computes at most, from a short probe or an estimate."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IngestPlan:
     """The choice and its reason."""
 
@@ -29,9 +19,19 @@ class IngestPlan:
 
 
 def plan_ingest(
-    wanted: Literal["auto", "in_process", "ray_data"], resources: ResourcePlan, costs: IngestCosts
+    wanted: Literal["auto", "in_process", "ray_data"],
+    resources: ResourcePlan,
+    *,
+    prepare_rows_per_s: float,
+    model_rows_per_s: float,
 ) -> IngestPlan:
     """Choose where batches are made. The bytes of a batch do not depend on it.
+
+    Args:
+        wanted: what the spec asks for.
+        resources: the workers, and the CPUs left beside them.
+        prepare_rows_per_s: rows that one thread gathers and augments.
+        model_rows_per_s: rows that one worker trains.
 
     Raises:
         SpecError: Ray Data was asked for and no CPU is left for it. Its coordinator divides the
@@ -45,9 +45,9 @@ def plan_ingest(
         if not enough:
             raise _no_cpu_left(resources)
         return IngestPlan(kind="ray_data", reason="asked for")
-    pace = f"{costs.prepare_rows_per_s:,.0f} rows/s are prepared in one thread"
-    need = f"{costs.model_rows_per_s:,.0f} rows/s that a worker trains"
-    if costs.prepare_rows_per_s >= _COMFORTABLE * costs.model_rows_per_s:
+    pace = f"{prepare_rows_per_s:,.0f} rows/s are prepared in one thread"
+    need = f"{model_rows_per_s:,.0f} rows/s that a worker trains"
+    if prepare_rows_per_s >= _COMFORTABLE * model_rows_per_s:
         return IngestPlan(kind="in_process", reason=f"{pace}, enough for {need}")
     if not enough:
         return IngestPlan(

@@ -8,8 +8,8 @@ from typing import Literal
 
 from rayft.errors import Problem, SpecError
 from rayft.plan.batching import BatchPlan, plan_batches
-from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts
-from rayft.plan.ingest import IngestCosts, IngestPlan, plan_ingest
+from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
+from rayft.plan.ingest import IngestPlan, plan_ingest
 from rayft.plan.ledger import Ledger, make_ledger
 from rayft.plan.memory import MemoryEstimate, estimate_memory
 from rayft.plan.resources import ResourcePlan, plan_resources
@@ -50,6 +50,8 @@ class RunPlan:
     data: DataFacts
     resources: ResourcePlan
     batches: BatchPlan
+    max_rows_per_device: int
+    """Most rows a device holds at once."""
     rows_reason: str
     """Why a device holds this many rows at once."""
     evaluation_rows: int
@@ -59,6 +61,7 @@ class RunPlan:
     precision: Literal["fp32", "bf16"]
     precision_reason: str
     ingest: IngestPlan
+    speeds: Speeds
     best_metric: str | None
     memory_budget_bytes: int
     """Memory of a worker's device."""
@@ -82,7 +85,7 @@ def make_plan(
     model: ModelFacts,
     data: DataFacts,
     cluster: ClusterFacts,
-    costs: IngestCosts,
+    speeds: Speeds,
 ) -> RunPlan:
     """Work out what a run will do.
 
@@ -91,7 +94,7 @@ def make_plan(
         ClusterError: the cluster cannot reach what the workers need.
     """
     resources = plan_resources(spec, cluster)
-    precision, precision_reason = _precision(spec, cluster)
+    precision, precision_reason = _precision(spec, cluster, speeds)
     steps_per_epoch = -(-data.num_rows("train") // spec.global_batch_size)
     phases = _phases(spec, model, steps_per_epoch, precision, resources)
     budget = _memory_budget(cluster, resources)
@@ -109,13 +112,21 @@ def make_plan(
         data=data,
         resources=resources,
         batches=batches,
+        max_rows_per_device=limit,
         rows_reason=rows_reason,
         evaluation_rows=min(limit, _MOST_EVALUATION_ROWS),
         phases=phases,
         steps_per_epoch=steps_per_epoch,
         precision=precision,
         precision_reason=precision_reason,
-        ingest=plan_ingest(spec.ingest, resources, costs),
+        ingest=plan_ingest(
+            spec.ingest,
+            resources,
+            prepare_rows_per_s=speeds.prepare_rows_per_s,
+            model_rows_per_s=(precision == "bf16" and speeds.bf16_rows_per_s)
+            or speeds.fp32_rows_per_s,
+        ),
+        speeds=speeds,
         best_metric=spec.best_metric
         or ("validation/accuracy" if "validation" in data.counts else None),
         memory_budget_bytes=budget,
@@ -169,12 +180,18 @@ def _schedule(spec: RunSpec, phase: PhaseSpec, num_steps: int, steps_per_epoch: 
     )
 
 
-def _precision(spec: RunSpec, cluster: ClusterFacts) -> tuple[Literal["fp32", "bf16"], str]:
+def _precision(
+    spec: RunSpec, cluster: ClusterFacts, speeds: Speeds
+) -> tuple[Literal["fp32", "bf16"], str]:
     if spec.precision != "auto":
         return spec.precision, "asked for"
-    if cluster.bf16:
-        return "bf16", "the device computes in bf16 faster than in fp32"
-    return "fp32", "the device has no fast bf16"
+    if not cluster.bf16:
+        return "fp32", "the device has no instructions for bf16"
+    if speeds.bf16_rows_per_s is None:
+        return "bf16", "the device has instructions for it"
+    fp32, bf16 = speeds.fp32_rows_per_s, speeds.bf16_rows_per_s
+    measured = f"a probe of the last phase trained {bf16:,.0f} rows/s in bf16, {fp32:,.0f} in fp32"
+    return ("bf16" if bf16 > fp32 else "fp32"), measured
 
 
 def _memory_budget(cluster: ClusterFacts, resources: ResourcePlan) -> int:
@@ -204,7 +221,7 @@ def _rows_per_device(
         )
     rows = min(rows, _MOST_AUTO_ROWS)
     if rows >= spec.global_batch_size // world_size:
-        return rows, "the whole share of a worker fits into its memory"
+        return rows, "all of its share fits"
     return rows, f"about {rows} rows fit into {usable / 2**30:.1f} GiB"
 
 
@@ -238,7 +255,7 @@ def _warnings(
             "from scratch, it does not fine-tune"
         )
     if data.num_bad_rows:
-        warnings.append(f"{data.num_bad_rows} rows cannot be read and are left out")
+        warnings.append(f"rows that cannot be read and are left out: {data.num_bad_rows}")
     if spec.batch_norm != "pretrained":
         warnings.append(
             f"batch_norm: {spec.batch_norm} makes results depend on the number of workers"

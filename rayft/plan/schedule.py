@@ -17,7 +17,7 @@ from rayft.spec.training import (
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Rise to 1 over `num_rise_steps`, then fall to `final_fraction` at the last step."""
+    """Rise to 1 over `num_rise_steps`, then fall to `final_fraction` by the end of the phase."""
 
     num_steps: int
     num_rise_steps: int
@@ -32,8 +32,8 @@ class Schedule:
             # Counting from 1 keeps the first step from being wasted at a rate of 0.
             progress = (step + 1) / (self.num_rise_steps + 1)
             return _between(self.start_fraction, 1.0, progress, self.rise)
-        num_fall_steps = self.num_steps - self.num_rise_steps
-        progress = min(1.0, (step - self.num_rise_steps) / max(1, num_fall_steps - 1))
+        # The end is reached after the last step: a step at a rate of 0 would be wasted.
+        progress = (step - self.num_rise_steps) / (self.num_steps - self.num_rise_steps)
         return _between(1.0, self.final_fraction, progress, self.fall)
 
 

@@ -15,16 +15,19 @@ from rayft.errors import CheckpointError, Problem
 from rayft.feed.feed import InProcessFeed
 from rayft.metrics import ClassificationReport
 from rayft.models.model import make_model
-from rayft.plan.facts import SplitName
+from rayft.plan.facts import Speeds, SplitName
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.preflight import OnRows, places_of, plan_prepared, prepare_rows, unheard
 from rayft.spec.load import spec_from_data
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import Dataset, open_dataset
 
+_NOT_MEASURED = Speeds(prepare_rows_per_s=1.0, fp32_rows_per_s=1.0, bf16_rows_per_s=None)
+"""An evaluation makes no choice that depends on speed."""
+
 
 def evaluate(
-    path: Path,
+    path: Path | str,
     *,
     split: SplitName = "test",
     overrides: Sequence[str] = (),
@@ -39,20 +42,21 @@ def evaluate(
         on_rows: hears of rows that are prepared.
 
     Returns:
-        `checkpoint`, `split`, `metrics`, and the full `report`, whose worst rows name their source.
+        `status`, `checkpoint`, `split`, `metrics`, and the full `report`, whose worst rows name
+        their source.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it knows other classes than the data.
         DataError: the rows cannot be read.
     """
-    folder = find_checkpoint(path)
+    folder = find_checkpoint(Path(path))
     checkpoint = read_checkpoint(folder)
     spec = _spec(checkpoint, overrides)
     places = places_of(spec)
     prepared = prepare_rows(spec, places, use_ray=False, on_rows=on_rows)
     dataset = open_dataset(prepared.ref)
     _check_classes(checkpoint, dataset, folder)
-    plan = _as_trained(plan_prepared(spec, places, prepared), checkpoint)
+    plan = _as_trained(plan_prepared(spec, places, prepared, speeds=_NOT_MEASURED), checkpoint)
     if split not in plan.data.counts:
         raise CheckpointError(
             Problem(
@@ -63,6 +67,7 @@ def evaluate(
         )
     report = _evaluate(plan, checkpoint, dataset, split)
     return {
+        "status": "evaluated",
         "checkpoint": str(folder),
         "split": split,
         "metrics": {f"{split}/{name}": value for name, value in report.metrics().items()},

@@ -1,27 +1,17 @@
-"""Facts about the machine or the cluster, and a probe of what preparing rows costs."""
+"""Facts about the machine, or about the cluster that Ray is connected to."""
 
 import os
-import time
+import platform
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import psutil
 import ray
 import torch
 
-from rayft.plan.facts import ClusterFacts, ModelFacts
-from rayft.plan.ingest import IngestCosts
-from rayft.spec.run import RunSpec
-from rayft.transforms.augment import make_augmentation
+from rayft.plan.facts import ClusterFacts
 
-_CPU_MULTIPLY_ADDS_PER_S = 4e10
-"""Of one core in bf16 or fp32, at most (measured: MobileNetV2 trains 100 images/s at 96 px)."""
-_GPU_MULTIPLY_ADDS_PER_S = 1e14
-_PASSES = 3
-"""A training step costs about three forward passes."""
 _SLOW_BF16 = ("V100", "P100", "T4", "P4", "K80")
-_PROBE_ROWS = 64
 
 
 def cluster_facts(storage_path: Path) -> ClusterFacts:
@@ -56,11 +46,10 @@ def _ray_facts(disk: int) -> ClusterFacts:
     max_gpus = None if reach is None else max(gpus, reach.get("GPU", 0.0))
     slow = any(f"accelerator_type:{name}" in present for name in _SLOW_BF16)
     has_gpu = gpus > 0 or bool(max_gpus)
-    memory = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]
     return ClusterFacts(
         cpus=float(present.get("CPU", 0)),
         gpus=gpus,
-        memory_bytes=int(min((bytes_ for bytes_ in memory if bytes_), default=0)),
+        memory_bytes=_smallest_node_bytes(),
         gpu_memory_bytes=_gpu_memory(),
         max_cpus=None if reach is None else max(float(present.get("CPU", 0)), reach["CPU"]),
         max_gpus=max_gpus,
@@ -68,6 +57,15 @@ def _ray_facts(disk: int) -> ClusterFacts:
         device="cuda" if has_gpu else _local_device(),
         disk_free_bytes=disk,
     )
+
+
+def _smallest_node_bytes() -> int:
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) == 1 and nodes[0]["NodeManagerHostname"] == platform.node():
+        # What Ray counts as memory is what was free when it started: it would change the plan.
+        return _memory_bytes()
+    found = [int(node["Resources"].get("memory", 0)) for node in nodes]
+    return min((number for number in found if number), default=0)
 
 
 def _reach() -> dict[str, float] | None:
@@ -130,26 +128,3 @@ def _local_bf16() -> bool:
         return False
     # Without these instructions a CPU converts to fp32 and back, which is slower than fp32.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def ingest_costs(
-    spec: RunSpec, model: ModelFacts, cluster: ClusterFacts, *, stored_size: int
-) -> IngestCosts:
-    """Measure how fast one thread augments rows, and estimate how fast a worker trains them."""
-    augment = make_augmentation(spec.augment, image_size=model.image_size, seed=spec.seed)
-    images = np.zeros((_PROBE_ROWS, stored_size, stored_size, 3), np.uint8)
-    ids = np.arange(_PROBE_ROWS, dtype=np.int64)
-    augment(images, ids, epoch=0)
-    start = time.perf_counter()
-    augment(images.copy(), ids, epoch=1)
-    seconds = time.perf_counter() - start
-    speed = (
-        _GPU_MULTIPLY_ADDS_PER_S
-        if cluster.device == "cuda"
-        else _CPU_MULTIPLY_ADDS_PER_S * max(1.0, cluster.cpus / max(1, spec.scaling.num_workers))
-    )
-    flops = sum(group.flops_per_row for group in (*model.groups, *model.heads))
-    return IngestCosts(
-        prepare_rows_per_s=_PROBE_ROWS / max(seconds, 1e-9),
-        model_rows_per_s=speed / max(1, flops * _PASSES),
-    )

@@ -12,13 +12,14 @@ NAME/
 import json
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rayft.engine.checkpoint import CheckpointFolder
 from rayft.engine.ports import Json
 from rayft.errors import CheckpointError, DataError, Problem, TrainingError
+from rayft.plan.run_plan import RunPlan
 from rayft.spec.load import load_spec
 from rayft.spec.overrides import dump_spec, spec_differences
 from rayft.spec.run import RunSpec
@@ -58,36 +59,33 @@ class RunFolder:
         Raises:
             CheckpointError: another process holds the run.
         """
-        check_writable(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = self.path / "lock"
-        try:
-            with exclusive(lock, wait=False):
-                lock.write_text(f"process {os.getpid()} on {platform.node()}")
-                yield
-        except BlockingIOError as error:
-            raise CheckpointError(
-                Problem(
-                    str(self.path),
-                    f"the run is being trained by {lock.read_text() or 'another process'}",
-                    "wait for it or stop it, or give this run another name",
-                )
-            ) from error
+        lock = self.path.parent / ".locks" / f"{self.path.name}.lock"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(lock, wait=False))
+            except BlockingIOError as error:
+                raise CheckpointError(
+                    Problem(
+                        str(self.path),
+                        f"the run is being trained by {lock.read_text() or 'another process'}",
+                        "wait for it or stop it, or give this run another name",
+                    )
+                ) from error
+            lock.write_text(f"process {os.getpid()} on {platform.node()}")
+            yield
 
-    def take_up(self, spec: RunSpec) -> None:
-        """Write the spec of a new run, or check that a known run is asked for by the same spec.
+    def check_same(self, spec: RunSpec) -> None:
+        """Check that a run with checkpoints is asked for by the spec it was begun with.
 
         Raises:
-            CheckpointError: the run was begun with another spec; lists the differences.
+            CheckpointError: it was begun with another spec; lists the differences.
         """
         file = self.path / "spec.yaml"
-        if not file.is_file():
-            write_file_atomically(file, dump_spec(spec).encode())
+        if not file.is_file() or not self.has_checkpoints():
             return
-        begun = load_spec(file).spec
         found = [
             difference
-            for difference in spec_differences(begun, spec)
+            for difference in spec_differences(load_spec(file).spec, spec)
             if difference.path.split(".")[0] not in _MAY_CHANGE
         ]
         if found:
@@ -99,6 +97,35 @@ class RunFolder:
                     "give this run another name, or ask for what it was begun with",
                 )
             )
+
+    def begin(self, spec: RunSpec, plan: RunPlan) -> None:
+        """Write what was asked for, and what followed from the machine, of a run that begins."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.has_checkpoints():
+            return
+        write_file_atomically(self.path / "spec.yaml", dump_spec(spec).encode())
+        pinned: dict[str, Json] = {
+            "precision": plan.precision,
+            "rows_per_device": plan.max_rows_per_device,
+            "num_workers": plan.resources.num_workers,
+            "cpus_per_worker": plan.resources.cpus_per_worker,
+        }
+        write_file_atomically(self.path / "pinned.json", json.dumps(pinned).encode())
+
+    def pinned(self, spec: RunSpec) -> RunSpec:
+        """Put in place of `auto` what the run began with: a resumed run must compute alike."""
+        file = self.path / "pinned.json"
+        if not file.is_file() or not self.has_checkpoints():
+            return spec
+        began = json.loads(file.read_text())
+        changes: dict[str, object] = {
+            "precision": began["precision"],
+            "rows_per_device": began["rows_per_device"],
+        }
+        if spec.scaling.num_workers == began["num_workers"]:
+            reserved = {"CPU": began["cpus_per_worker"], **spec.scaling.resources_per_worker}
+            changes["scaling"] = spec.scaling.model_copy(update={"resources_per_worker": reserved})
+        return spec.model_copy(update=changes)
 
     def begin_attempt(self) -> int:
         """Count a new attempt; from now on older ones may not write."""
@@ -125,6 +152,18 @@ class RunFolder:
                 )
 
         return CheckpointFolder(self.path / "checkpoints", keep=keep, fence=fence)
+
+    def check_checkpoints(self, *, on_damaged: Callable[[dict[str, Json]], None]) -> None:
+        """Verify the newest checkpoint before anything starts; put damaged ones aside.
+
+        Raises:
+            CheckpointError: there are checkpoints, and all are damaged.
+        """
+
+        def tell(name: str, problem: str) -> None:
+            on_damaged({"kind": "damaged", "name": name, "problem": problem})
+
+        CheckpointFolder(self.path / "checkpoints").newest(on_damaged=tell)
 
     def has_checkpoints(self) -> bool:
         """Return whether the run has got as far as a checkpoint."""

@@ -71,7 +71,7 @@ def _end_attempt(job: Job, error: RayftError) -> None:
         return
     problems: list[Json] = [[p.where, p.what, p.fix] for p in error.problems]
     kind = "stopped" if isinstance(error, Stopped) else "failed"
-    _journal(job).emit(kind, {"problems": problems})
+    _journal(job).emit(kind, {"error": type(error).__name__, "problems": problems})
 
 
 def _work(

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
+import rayft.errors
 from rayft.engine.ports import OneRank
 from rayft.engine.ranks import DistributedRanks
 from rayft.errors import ClusterError, Problem, Stopped, TrainingError
@@ -80,8 +81,7 @@ def train_here(job: Job, weights: LoadedWeights | None, on_event: OnEvent) -> No
         with stop_on_signals(job):
             work(job, weights, ranks=OneRank(), device=device)
     except Stopped as stopped:
-        stopped.signal = stop_signal(job)
-        raise
+        raise Stopped(*stopped.problems, signal=stop_signal(job)) from None
     finally:
         done.set()
         watcher.join()
@@ -120,10 +120,8 @@ def _conclude(job: Job, end: Event | None, error: BaseException | None) -> None:
         found = cast(list[list[str]], end["problems"])
         problems = [Problem(*map(str, problem)) for problem in found]
         if end["kind"] != "stopped":
-            raise TrainingError(*problems)
-        stopped = Stopped(*problems)
-        stopped.signal = stop_signal(job)
-        raise stopped
+            raise getattr(rayft.errors, str(end["error"]), TrainingError)(*problems)
+        raise Stopped(*problems, signal=stop_signal(job))
     raise TrainingError(
         Problem(
             str(job.folder.path),

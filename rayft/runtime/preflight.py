@@ -13,11 +13,13 @@ from rayft.metrics import check_metric
 from rayft.models.facts import model_facts
 from rayft.models.model import make_model
 from rayft.models.weights import LoadedWeights, load_weights, resolve_weights
-from rayft.plan.facts import DataFacts, ModelFacts
+from rayft.plan.facts import DataFacts, ModelFacts, Speeds
+from rayft.plan.resources import plan_resources
 from rayft.plan.run_plan import RunPlan, make_plan
 from rayft.plan.storage import stored_size
-from rayft.runtime.facts import cluster_facts, ingest_costs
+from rayft.runtime.facts import cluster_facts
 from rayft.runtime.folder import check_writable
+from rayft.runtime.probe import measure_speeds
 from rayft.spec.data import ComputedNormalization, GivenNormalization
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import open_dataset
@@ -76,16 +78,7 @@ def check(spec: RunSpec, places: Places) -> RunPlan:
         RequestError: the request cannot be honoured.
     """
     check_writable(places.storage_path)
-    plan = plan_before(spec, places)
-    if spec.torch_compile and plan.resources.device == "cpu" and not _has_compiler():
-        raise SpecError(
-            Problem(
-                "torch_compile",
-                "torch.compile needs a C++ compiler for the CPU, and none is on the PATH",
-                "install one (g++ or clang++), or remove torch_compile",
-            )
-        )
-    return plan
+    return plan_before(spec, places)
 
 
 def resolve(spec: RunSpec, places: Places, plan: RunPlan) -> LoadedWeights | None:
@@ -99,6 +92,17 @@ def resolve(spec: RunSpec, places: Places, plan: RunPlan) -> LoadedWeights | Non
         model = make_model(spec.model, num_classes=len(plan.data.classes), seed=spec.seed)
         load_weights(model, weights, classes=plan.data.classes)
     return weights
+
+
+def _check_compiler(spec: RunSpec, device: str) -> None:
+    if spec.torch_compile and device == "cpu" and not _has_compiler():
+        raise SpecError(
+            Problem(
+                "torch_compile",
+                "torch.compile needs a C++ compiler for the CPU, and none is on the PATH",
+                "install one (g++ or clang++), or remove torch_compile",
+            )
+        )
 
 
 def _has_compiler() -> bool:
@@ -126,13 +130,22 @@ def prepare_rows(
     )
 
 
-def plan_prepared(spec: RunSpec, places: Places, prepared: PreparedDataset) -> RunPlan:
-    """Plan a run on its prepared dataset: every number is now exact."""
+def plan_prepared(
+    spec: RunSpec, places: Places, prepared: PreparedDataset, *, speeds: Speeds | None = None
+) -> RunPlan:
+    """Plan a run on its prepared dataset: every number is now exact.
+
+    Args:
+        spec: the spec.
+        places: where it reads and writes.
+        prepared: its dataset.
+        speeds: those of an earlier plan, so that nothing is measured twice.
+    """
     model = _model_facts(spec, prepared.facts)
     if isinstance(spec.data.normalize, ComputedNormalization):
         mean, std = channel_statistics(open_dataset(prepared.ref))
         model = replace(model, mean=mean, std=std)
-    return _plan(spec, places, prepared.facts, model)
+    return _plan(spec, places, prepared.facts, model, speeds)
 
 
 def _input_size(spec: RunSpec) -> int:
@@ -148,12 +161,26 @@ def _model_facts(spec: RunSpec, data: DataFacts) -> ModelFacts:
     return facts
 
 
-def _plan(spec: RunSpec, places: Places, data: DataFacts, model: ModelFacts) -> RunPlan:
+def _plan(
+    spec: RunSpec,
+    places: Places,
+    data: DataFacts,
+    model: ModelFacts,
+    speeds: Speeds | None = None,
+) -> RunPlan:
     cluster = cluster_facts(places.storage_path)
-    size = stored_size(spec, image_size=model.image_size)
-    costs = ingest_costs(spec, model, cluster, stored_size=size)
     _check_metrics(spec, data)
-    return make_plan(spec, model=model, data=data, cluster=cluster, costs=costs)
+    resources = plan_resources(spec, cluster)
+    _check_compiler(spec, resources.device)
+    speeds = speeds or measure_speeds(
+        spec,
+        model,
+        cluster,
+        num_classes=len(data.classes),
+        stored_size=stored_size(spec, image_size=model.image_size),
+        threads=resources.threads_per_worker,
+    )
+    return make_plan(spec, model=model, data=data, cluster=cluster, speeds=speeds)
 
 
 def _check_metrics(spec: RunSpec, data: DataFacts) -> None:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import ray
 
+from rayft.data.prepare import PreparedDataset
 from rayft.engine.ports import Json
 from rayft.models.weights import LoadedWeights
 from rayft.plan.run_plan import RunPlan
@@ -77,52 +78,63 @@ def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]
     started = time.monotonic()
     places = places_of(spec)
     folder = RunFolder(places.storage_path, spec.name)
+    folder.check_same(spec)
     if (result := folder.result()) is not None:
-        folder.take_up(spec)
         return {**result, "status": "already finished"}
+    asked, spec = spec, folder.pinned(spec)
     uses_ray = spec.scaling.num_workers > 0
     listener.on_stage("checking")
     plan = check(spec, places)
     # A checkpoint is enough by itself: what the run was begun from may be gone by now.
-    weights = None if folder.has_checkpoints() else resolve(spec, places, plan)
+    resumes = folder.has_checkpoints()
+    weights = None if resumes else resolve(spec, places, plan)
     with folder.locked():
-        folder.take_up(spec)
+        folder.check_checkpoints(on_damaged=listener.on_event)
         if uses_ray:
             listener.on_stage("starting Ray")
         owns_cluster = start_ray() if uses_ray else False
         try:
-            _train(spec, places, folder, weights, listener, owns_cluster=owns_cluster)
+            prepared = _prepare(spec, places, listener)
+            plan = plan_prepared(spec, places, prepared, speeds=plan.speeds)
+            folder.begin(asked, plan)
+            _run(plan, prepared, folder, weights, listener, owns_cluster=owns_cluster)
         finally:
             if owns_cluster:
                 ray.shutdown()
         result = folder.result()
-    assert result is not None
-    return {**result, "seconds": time.monotonic() - started}
+        assert result is not None
+        result["seconds"] = time.monotonic() - started
+        folder.write_result(result)
+    return result
 
 
-def _train(
-    spec: RunSpec,
-    places: Places,
+def _prepare(spec: RunSpec, places: Places, listener: Listener) -> PreparedDataset:
+    listener.on_stage("preparing rows")
+    use_ray = spec.scaling.num_workers > 0
+    return prepare_rows(spec, places, use_ray=use_ray, on_rows=listener.on_rows)
+
+
+def _run(
+    plan: RunPlan,
+    prepared: PreparedDataset,
     folder: RunFolder,
     weights: LoadedWeights | None,
     listener: Listener,
     *,
     owns_cluster: bool,
 ) -> None:
-    uses_ray = spec.scaling.num_workers > 0
-    listener.on_stage("preparing rows")
-    prepared = prepare_rows(spec, places, use_ray=uses_ray, on_rows=listener.on_rows)
-    plan = plan_prepared(spec, places, prepared)
+    """Make one attempt at what is left of the run."""
     listener.on_plan(plan)
     folder.sweep()
     job = Job(
         plan=plan,
         dataset=prepared.ref.to_json(),
-        storage_path=str(places.storage_path),
+        storage_path=str(folder.path.parent),
         attempt=folder.begin_attempt(),
     )
-    listener.on_stage("starting workers" if uses_ray else "training")
-    if uses_ray:
+    if plan.resources.num_workers:
+        listener.on_stage("starting workers")
         train_on_ray(job, weights, listener.on_event, owns_cluster=owns_cluster)
     else:
+        listener.on_stage("training")
         train_here(job, weights, listener.on_event)

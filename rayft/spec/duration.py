@@ -47,7 +47,8 @@ def _check_length(text: str) -> str:
     duration = parse_duration(text)
     if duration.unit == "percent":
         raise ValueError(
-            f"a phase lasts a number of epochs or steps, got {text!r}; write '2 epochs' or '500 steps'"
+            f"a phase lasts a number of epochs or steps, got {text!r}; "
+            "write '2 epochs' or '500 steps'"
         )
     if duration.amount < 1:
         raise ValueError(f"a phase lasts at least one step, got {text!r}; use 1 or more")

@@ -51,7 +51,7 @@ class LoadedSpec:
     """The override that gave a path its value, for every path that one did."""
 
 
-def load_spec(path: Path, overrides: Sequence[str] = ()) -> LoadedSpec:
+def load_spec(path: Path | str, overrides: Sequence[str] = ()) -> LoadedSpec:
     """Read and check a spec.
 
     Args:
@@ -62,7 +62,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> LoadedSpec:
         SpecError: the file, an override or a setting is wrong; holds one problem for each.
     """
     file = str(path)
-    tree, lines = _read(_text(path), lambda line: f"{file}:{line}")
+    tree, lines = _read(_text(Path(path)), lambda line: f"{file}:{line}")
     if not isinstance(tree, dict):
         found = found_words(tree)
         what = f"expected settings such as `name: my-run`, found {found}"

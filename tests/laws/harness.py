@@ -30,8 +30,7 @@ from rayft.engine.run import Ports, Run
 from rayft.errors import RayftError, Stopped
 from rayft.feed.feed import InProcessFeed
 from rayft.models.facts import model_facts
-from rayft.plan.facts import ClusterFacts
-from rayft.plan.ingest import IngestCosts
+from rayft.plan.facts import ClusterFacts, Speeds
 from rayft.plan.run_plan import RunPlan, make_plan
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import DatasetRef, open_dataset
@@ -117,7 +116,7 @@ def make_test_plan(spec: RunSpec, prepared: PreparedDataset) -> RunPlan:
             device="cpu",
             disk_free_bytes=2**40,
         ),
-        costs=IngestCosts(prepare_rows_per_s=1e6, model_rows_per_s=1),
+        speeds=Speeds(prepare_rows_per_s=1e6, fp32_rows_per_s=1, bf16_rows_per_s=None),
     )
 
 

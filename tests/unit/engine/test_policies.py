@@ -54,6 +54,19 @@ def test_the_best_checkpoint_follows_the_metric_and_not_the_order() -> None:
     assert best.name == "b"
 
 
+def test_of_equal_values_the_one_of_the_lower_loss_is_the_best() -> None:
+    best = BestCheckpoint("validation/accuracy")
+
+    for name, loss in (("a", 2.0), ("b", 0.7), ("c", 0.9)):
+        best.take(name, {"validation/accuracy": 1.0, "validation/loss": loss})
+    resumed = BestCheckpoint("validation/accuracy")
+    resumed.load_state(best.state())
+
+    assert best.name == "b"
+    assert not resumed.take("d", {"validation/accuracy": 1.0, "validation/loss": 0.8})
+    assert resumed.take("e", {"validation/accuracy": 1.0, "validation/loss": 0.6})
+
+
 def test_without_a_metric_the_newest_is_the_best() -> None:
     best = BestCheckpoint(None)
 

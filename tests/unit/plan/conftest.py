@@ -5,8 +5,14 @@ from typing import Any
 
 import pytest
 
-from rayft.plan.facts import ClusterFacts, DataFacts, GroupFacts, ModelFacts, ParamFacts
-from rayft.plan.ingest import IngestCosts
+from rayft.plan.facts import (
+    ClusterFacts,
+    DataFacts,
+    GroupFacts,
+    ModelFacts,
+    ParamFacts,
+    Speeds,
+)
 from rayft.plan.run_plan import RunPlan, make_plan
 from rayft.spec.run import RunSpec
 
@@ -98,14 +104,14 @@ def spec(**changes: Any) -> RunSpec:
     return RunSpec.model_validate(raw | changes)
 
 
-FAST = IngestCosts(prepare_rows_per_s=100_000, model_rows_per_s=100)
+FAST = Speeds(prepare_rows_per_s=100_000, fp32_rows_per_s=100, bf16_rows_per_s=None)
 
 
 @pytest.fixture
 def planned(model_facts: ModelFacts) -> Callable[..., RunPlan]:
     """Return a function that plans a spec with changes, on a cluster of 8 CPUs."""
 
-    def plan(costs: IngestCosts = FAST, **changes: Any) -> RunPlan:
+    def plan(speeds: Speeds = FAST, **changes: Any) -> RunPlan:
         where = {
             name: changes.pop(name)
             for name in ("cpus", "gpus", "max_cpus", "max_gpus", "bf16", "memory_bytes")
@@ -117,7 +123,7 @@ def planned(model_facts: ModelFacts) -> Callable[..., RunPlan]:
             model=model_facts,
             data=data(rows),
             cluster=cluster(**where),
-            costs=costs,
+            speeds=speeds,
         )
 
     return plan

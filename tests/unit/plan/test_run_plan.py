@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rayft.errors import ClusterError, SpecError
-from rayft.plan.ingest import IngestCosts
+from rayft.plan.facts import Speeds
 from rayft.plan.run_plan import RunPlan
 
 Planned = Callable[..., RunPlan]
@@ -105,9 +105,11 @@ def test_ingest_is_chosen_by_measured_cost_and_free_cpus(
     planned: Planned, changes: dict[str, Any], kind: str, reason: str
 ) -> None:
     slow = changes.pop("slow", False)
-    costs = IngestCosts(prepare_rows_per_s=100 if slow else 1e6, model_rows_per_s=100)
+    speeds = Speeds(
+        prepare_rows_per_s=100 if slow else 1e6, fp32_rows_per_s=100, bf16_rows_per_s=None
+    )
 
-    plan = planned(costs=costs, **changes)
+    plan = planned(speeds=speeds, **changes)
 
     assert plan.ingest.kind == kind
     assert reason in plan.ingest.reason
@@ -118,10 +120,23 @@ def test_ray_data_without_a_free_cpu_is_refused_because_it_would_hang(planned: P
         planned(ingest="ray_data", scaling={"num_workers": 2})
 
 
-def test_precision_follows_the_device(planned: Planned) -> None:
-    assert planned(bf16=True).precision == "bf16"
-    assert planned(bf16=False).precision == "fp32"
-    assert planned(bf16=True, precision="fp32").precision == "fp32"
+@pytest.mark.parametrize(
+    ("bf16", "measured", "wanted", "expected"),
+    [
+        (True, None, "auto", "bf16"),
+        (False, None, "auto", "fp32"),
+        (True, 150.0, "auto", "bf16"),
+        (True, 50.0, "auto", "fp32"),
+        (True, 50.0, "bf16", "bf16"),
+        (True, None, "fp32", "fp32"),
+    ],
+)
+def test_precision_is_the_faster_one_unless_asked_for(
+    planned: Planned, bf16: bool, measured: float | None, wanted: str, expected: str
+) -> None:
+    speeds = Speeds(prepare_rows_per_s=1e6, fp32_rows_per_s=100, bf16_rows_per_s=measured)
+
+    assert planned(speeds=speeds, bf16=bf16, precision=wanted).precision == expected
 
 
 def test_rows_that_do_not_fit_are_accumulated(planned: Planned) -> None:
@@ -162,7 +177,7 @@ def test_random_weights_are_said_out_loud(planned: Planned, model_facts: Any) ->
         model=replace(model_facts, pretrained=False),
         data=data(),
         cluster=cluster(),
-        costs=FAST,
+        speeds=FAST,
     )
 
     assert "RANDOM" in plan.warnings[0]

@@ -25,11 +25,11 @@ def test_rates_stay_within_the_peak_and_reach_it(spec: ScheduleSpec, num_steps: 
     factors = [schedule.factor(step) for step in range(num_steps)]
 
     assert all(0 <= factor <= 1 for factor in factors)
-    assert factors[0] > 0
+    assert min(factors) > 0
     assert max(factors) == pytest.approx(1)
 
 
-def test_cosine_falls_to_its_end_at_the_last_step() -> None:
+def test_cosine_falls_to_its_end_by_the_end_of_the_phase() -> None:
     spec = CosineSchedule(kind="cosine", warmup="10%", final_fraction=0.1)
     schedule = make_schedule(spec, num_steps=100, steps_per_epoch=10)
 
@@ -37,13 +37,14 @@ def test_cosine_falls_to_its_end_at_the_last_step() -> None:
 
     assert rise == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert schedule.factor(10) == pytest.approx(1)
-    assert schedule.factor(10 + 89) == pytest.approx(0.1)
+    assert schedule.factor(100) == pytest.approx(0.1)
+    assert 0.1 < schedule.factor(99) < 0.11
     assert schedule.factor(10 + 44) > 0.5 > schedule.factor(10 + 55)
 
 
 def test_linear_is_half_way_in_the_middle() -> None:
     spec = LinearSchedule(kind="linear", warmup="0%")
-    schedule = make_schedule(spec, num_steps=101, steps_per_epoch=10)
+    schedule = make_schedule(spec, num_steps=100, steps_per_epoch=10)
 
     assert schedule.factor(50) == pytest.approx(0.5)
 
@@ -62,4 +63,4 @@ def test_one_cycle_starts_and_ends_where_it_says() -> None:
 
     assert schedule.factor(0) == pytest.approx(0.2, abs=1e-4)
     assert schedule.factor(500) == pytest.approx(1)
-    assert schedule.factor(999) == pytest.approx(0.01)
+    assert schedule.factor(1000) == pytest.approx(0.01)

@@ -1,0 +1,116 @@
+"""What this machine really does in a second: a short probe of preparing and of the model."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+
+from rayft.models.model import FineTuneModel, make_model
+from rayft.objectives.objective import make_objective
+from rayft.optim.modes import set_trainable, set_training_modes
+from rayft.plan.facts import ClusterFacts, ModelFacts, Speeds
+from rayft.plan.ledger import make_ledger
+from rayft.spec.run import RunSpec
+from rayft.transforms.augment import make_augmentation
+
+_PREPARED_ROWS = 64
+_MULTIPLY_ADDS = 1e9
+"""Of one probed forward pass: some ten milliseconds on a CPU core."""
+_MOST_ROWS = 16
+_ROUNDS = 2
+_GPU_MULTIPLY_ADDS_PER_S = 1e14
+_PASSES = 3
+"""A training step costs about three forward passes."""
+
+
+def measure_speeds(
+    spec: RunSpec,
+    model: ModelFacts,
+    cluster: ClusterFacts,
+    *,
+    num_classes: int,
+    stored_size: int,
+    threads: int,
+) -> Speeds:
+    """Measure rows per second of preparing and of the last phase's training step.
+
+    The model is probed on the CPU only, in fp32 and, where the CPU has instructions for it, in
+    bf16: which of them is faster depends on the network and its input size. For accelerators the
+    pace is an estimate from above.
+    """
+    prepare = _prepare_rows_per_s(spec, image_size=model.image_size, stored_size=stored_size)
+    if cluster.device != "cpu" and spec.device != "cpu":
+        flops = sum(group.flops_per_row for group in (*model.groups, *model.heads))
+        pace = _GPU_MULTIPLY_ADDS_PER_S / max(1, flops * _PASSES)
+        return Speeds(prepare_rows_per_s=prepare, fp32_rows_per_s=pace, bf16_rows_per_s=None)
+    probed = _Step(spec, model, num_classes=num_classes)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        wanted = {"auto": (False, True), "fp32": (False,), "bf16": (True,)}[spec.precision]
+        found = probed.rows_per_s(wanted if cluster.bf16 else wanted[:1])
+    finally:
+        torch.set_num_threads(before)
+    return Speeds(
+        prepare_rows_per_s=prepare,
+        fp32_rows_per_s=found.get(False, found.get(True, 0.0)),
+        bf16_rows_per_s=found.get(True),
+    )
+
+
+def _prepare_rows_per_s(spec: RunSpec, *, image_size: int, stored_size: int) -> float:
+    augment = make_augmentation(spec.augment, image_size=image_size, seed=spec.seed)
+    images = np.zeros((_PREPARED_ROWS, stored_size, stored_size, 3), np.uint8)
+    ids = np.arange(_PREPARED_ROWS, dtype=np.int64)
+    # Gathering is a copy of the rows.
+    seconds = _best_of(lambda: augment(images.copy(), ids, epoch=0))
+    return _PREPARED_ROWS / seconds
+
+
+class _Step:
+    """Forward and backward of the last phase on a few random rows."""
+
+    def __init__(self, spec: RunSpec, facts: ModelFacts, *, num_classes: int) -> None:
+        phase = spec.phases[-1]
+        where = f"phases.{len(spec.phases) - 1}"
+        ledger = make_ledger(phase, facts, weight_decay=0.0, where=where)
+        flops = sum(group.flops_per_row for group in (*facts.groups, *facts.heads))
+        rows = int(min(_MOST_ROWS, max(1, _MULTIPLY_ADDS // max(1, flops))))
+        shape = (max(2, rows), 3, facts.image_size, facts.image_size)
+        self._images = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
+        self._labels = torch.zeros(shape[0], dtype=torch.long)
+        self._weights = torch.ones(shape[0])
+        self._model: FineTuneModel = make_model(spec.model, num_classes=num_classes, seed=0)
+        self._model.to(memory_format=torch.channels_last)
+        self._objective = make_objective(spec.model)
+        set_trainable(self._model, ledger)
+        set_training_modes(self._model, ledger, batch_norm="pretrained")
+
+    def rows_per_s(self, precisions: tuple[bool, ...]) -> dict[bool, float]:
+        """Return the pace with bf16 off and on, measured in turn so that noise hits both."""
+        found = dict.fromkeys(precisions, 0.0)
+        for number in range(1 + _ROUNDS):
+            for bf16 in precisions:
+                started = time.perf_counter()
+                self._run(bf16=bf16)
+                pace = len(self._labels) / (time.perf_counter() - started)
+                # The first round only warms up.
+                found[bf16] = max(found[bf16], pace) if number else 0.0
+        return found
+
+    def _run(self, *, bf16: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+            scores = self._model(self._images)
+        self._objective(scores, {"label": self._labels}, self._weights).backward()
+
+
+def _best_of(run: Callable[[], object]) -> float:
+    """Return the seconds of the fastest of three calls: the one that was disturbed least."""
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - started)
+    return max(best, 1e-9)
