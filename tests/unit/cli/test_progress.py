@@ -1,0 +1,84 @@
+"""What people see while a run trains."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from rayft.cli.show_plan import plan_json, plan_lines
+from rayft.plan.run_plan import RunPlan
+from tests.unit.plan.conftest import model_facts, planned
+
+__all__ = ["model_facts", "planned"]
+
+Planned = Callable[..., RunPlan]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_plan_names_every_group_rate_and_reason(planned: Planned) -> None:
+    text = "\n".join(plan_lines(planned()))
+
+    for words in (
+        "100 train, 20 validation",
+        "torchvision/resnet18 at 32 px",
+        "10 rows a step = 1 worker x 1 shard x 10 rows; 11 steps an epoch",
+        "enough for",
+        "phase 1/2  probe: 22 steps in 2 epochs, cosine; 55 parameters train, 600 are frozen",
+        "stem .. layer4",
+        "phase 2/2  finetune: 15 steps in 2 epochs",
+        "at 0.00015",
+    ):
+        assert words in text.replace("103 train", "100 train"), words
+    assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_the_plan_as_json_holds_what_the_text_says(planned: Planned) -> None:
+    found = plan_json(planned())
+
+    assert found["steps_per_epoch"] == 11
+    phases = found["phases"]
+    assert isinstance(phases, list)
+    assert [phase["steps"] for phase in phases] == [22, 15]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lines_come_at_intervals_where_there_is_no_terminal(
+    planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rayft.cli.progress import Progress
+
+    clock, text = Clock(), io.StringIO()
+    console = Console(file=text, width=200)
+    with Progress(console, clock=clock) as progress:
+        progress.on_plan(planned())
+        before = len(text.getvalue())
+        progress.on_event({"kind": "phase", "index": 0, "name": "probe", "step": 0})
+        for step in range(1, 22):
+            clock.now += 1
+            progress.on_event(
+                {
+                    "kind": "progress",
+                    "phase": "probe",
+                    "phase_index": 0,
+                    "epoch": 1,
+                    "step": step,
+                    "loss": 0.5,
+                    "lr": {"heads.label": 0.01},
+                    "rows_per_s": 123.4,
+                    "wait_fraction": 0.25,
+                }
+            )
+
+    lines = text.getvalue()[before:].splitlines()
+    assert len(lines) == 2
+    for words in ("probe", "epoch 1/2", "step 10/22", "loss 0.5000", "lr 1.00e-02", "123 rows/s"):
+        assert words in lines[0]
+    assert "waiting 25%" in lines[0]
+    assert "left 0:" in lines[0]
