@@ -59,11 +59,16 @@ def _workers(plan: RunPlan) -> str:
     threads = _count(resources.threads_per_worker, "thread")
     if not resources.num_workers:
         return f"the calling process on {resources.device}, {threads}"
-    gpus = f" and {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
+    asked = [("CPU", resources.cpus_per_worker, resources.reachable_cpus)]
+    if resources.gpus_per_worker:
+        asked.append(("GPU", resources.gpus_per_worker, resources.reachable_gpus))
+    reserved = " and ".join(
+        f"{each * resources.num_workers:g} of {'?' if reach is None else f'{reach:g}'} {name}"
+        for name, each, reach in asked
+    )
     return (
-        f"{resources.num_workers} on {resources.device}, each reserves "
-        f"{resources.cpus_per_worker:g} CPU{gpus} and computes with {threads}; "
-        f"{resources.free_cpus:g} CPU stay free"
+        f"{resources.num_workers} on {resources.device}, each computes with {threads}; together "
+        f"they reserve {reserved} that the cluster reaches"
     )
 
 

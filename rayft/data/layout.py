@@ -49,12 +49,12 @@ def lay_out(data: DataSpec, *, base_dir: Path) -> Layout:
         try:
             listings[split] = list_source(spec, base_dir=base_dir)
         except DataError as error:
-            problems.extend(error.problems)
+            problems.extend(_in_spec(problem, split) for problem in error.problems)
     if problems:
         raise DataError(*dict.fromkeys(problems))
     check_classes(
         {split: listing.classes for split, listing in listings.items()},
-        {split: listing.where for split, listing in listings.items()},
+        {split: f"data.{split}" for split in listings},
     )
     intervals = share_intervals(test=shares["test"], validation=shares["validation"])
     intervals |= {split: Interval() for split in listings if split != "train"}
@@ -73,6 +73,11 @@ def reference(layout: Layout, stores: Mapping[SplitName, Path]) -> DatasetRef:
         for split, interval in layout.intervals.items()
     }
     return DatasetRef(classes=layout.classes, splits=splits)
+
+
+def _in_spec(problem: Problem, split: SplitName) -> Problem:
+    """Say which setting a source's problem belongs to, so that its line can be named."""
+    return Problem(f"data.{split}", f"{problem.where}: {problem.what}", problem.fix)
 
 
 def _named(data: DataSpec) -> dict[SplitName, SourceSpec | SplitSpec]:

@@ -17,14 +17,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rayft.engine.checkpoint_path import (
+    BEST,
+    MANIFEST,
+    best_name,
+    checkpoint_at,
+    checkpoint_names,
+)
 from rayft.engine.ports import Json
 from rayft.errors import CheckpointError, Problem
 from rayft.store.commit import commit_directory, sha256_of, write_file_atomically
 
 FORMAT = 1
 """Version of the layout; a newer one is refused, never half-read."""
-_BEST = "best"
-_MANIFEST = "manifest.json"
 _DAMAGED = ".damaged-"
 
 
@@ -69,19 +74,16 @@ class CheckpointFolder:
 
     def names(self) -> list[str]:
         """Return the names of the complete checkpoints, oldest first."""
-        if not self.path.is_dir():
-            return []
-        return sorted(entry.name for entry in self.path.glob("step-*") if entry.is_dir())
+        return checkpoint_names(self.path)
 
     def best(self) -> str | None:
         """Return the name of the best checkpoint, or None before there is one."""
-        file = self.path / _BEST
-        return file.read_text().strip() if file.is_file() else None
+        return best_name(self.path)
 
     def set_best(self, name: str | None) -> None:
         """Name the best checkpoint."""
         if name is not None and name != self.best():
-            write_file_atomically(self.path / _BEST, name.encode())
+            write_file_atomically(self.path / BEST, name.encode())
 
     def newest(self, *, on_damaged: Callable[[str, str], None]) -> str | None:
         """Return the newest checkpoint that verifies, or None where there is none at all.
@@ -132,7 +134,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
         files[file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
     manifest = {**checkpoint.manifest, "format": FORMAT, "files": files}
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
 
 
 def read_manifest(folder: Path) -> dict[str, Json]:
@@ -141,7 +143,7 @@ def read_manifest(folder: Path) -> dict[str, Json]:
     Raises:
         CheckpointError: there is none, or it is of a newer format.
     """
-    file = folder / _MANIFEST
+    file = folder / MANIFEST
     try:
         manifest = json.loads(file.read_text())
     except (OSError, ValueError) as error:
@@ -208,12 +210,8 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is no checkpoint.
     """
-    if (path / _MANIFEST).is_file() and path.name.startswith("step-"):
-        return path
-    folder = CheckpointFolder(path / "checkpoints" if path.name != "checkpoints" else path)
-    names = folder.names()
-    chosen = folder.best() or (names[-1] if names else None)
-    if chosen is None or not (folder.path / chosen).is_dir():
+    found = checkpoint_at(path)
+    if found is None:
         raise CheckpointError(
             Problem(
                 str(path),
@@ -221,4 +219,4 @@ def find_checkpoint(path: Path) -> Path:
                 "give the folder that `rayft train` printed",
             )
         )
-    return folder.path / chosen
+    return found

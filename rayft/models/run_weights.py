@@ -1,9 +1,8 @@
 """Weights of an earlier run: where its checkpoint lies, and what is read from it.
 
-Only four facts about a checkpoint are used: `model.safetensors` holds a `FineTuneModel`'s state
-dict, `manifest.json` names the classes under `classes` and the hash of that file under `files`,
-and a run folder keeps its checkpoints under `checkpoints/`, where the file `best` holds the name
-of the best one.
+Only three facts about a checkpoint are used: `model.safetensors` holds a `FineTuneModel`'s state
+dict, `average.safetensors` may hold averages of some of its tensors, and `manifest.json` names the
+classes under `classes` and the hashes of these files under `files`.
 """
 
 import json
@@ -18,6 +17,7 @@ from rayft.models.weight_files import read_weight_file
 
 _WHERE = "model.backbone.weights.checkpoint"
 _MODEL = "model.safetensors"
+_AVERAGE = "average.safetensors"
 _BACKBONE = "backbone.net."
 
 
@@ -43,40 +43,29 @@ class Checkpoint:
     """Hash of the file that holds the tensors."""
 
 
-def find_checkpoint(folder: Path) -> Path:
-    """Return the checkpoint folder that `folder` is, or the best one of the run that it is.
-
-    Raises:
-        ModelError: it is neither.
-    """
-    if (folder / _MODEL).is_file():
-        return folder
-    best = folder / "checkpoints" / "best"
-    if best.is_file():
-        best = best.parent / Path(best.read_text(encoding="utf-8").strip()).name
-    if (best / _MODEL).is_file():
-        return best
-    what = f"{folder} is no checkpoint (no {_MODEL}) and no run with a best one (no {best})"
-    raise ModelError(Problem(_WHERE, what, "give a checkpoint folder or the folder of a run"))
-
-
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read backbone, heads and their classes from a checkpoint folder.
+
+    Where the run kept averages of its weights, they are what it was evaluated by, and are read.
 
     Raises:
         ModelError: a file is missing or damaged, or a head has no classes in the manifest.
     """
+    if not (folder / _MODEL).is_file():
+        fix = "give a checkpoint folder, or the folder of a run"
+        raise ModelError(Problem(_WHERE, f"{folder} is no checkpoint: it has no {_MODEL}", fix))
     manifest = _read_manifest(folder / "manifest.json")
-    file = read_weight_file(folder / _MODEL, sha256=manifest.sha256, where=_WHERE)
-    backbone = {
-        name.removeprefix(_BACKBONE): tensor
-        for name, tensor in file.state.items()
-        if name.startswith(_BACKBONE)
-    }
+    file = read_weight_file(folder / _MODEL, sha256=manifest.sha256.get(_MODEL), where=_WHERE)
+    state = dict(file.state)
+    if _AVERAGE in manifest.sha256:
+        sha256 = manifest.sha256[_AVERAGE]
+        average = read_weight_file(folder / _AVERAGE, sha256=sha256, where=_WHERE).state
+        state |= {name: tensor for name, tensor in average.items() if name in state}
     heads = {
-        label: TrainedHead(classes=classes, state=_below(file.state, f"heads.{label}."))
+        label: TrainedHead(classes=classes, state=_below(state, f"heads.{label}."))
         for label, classes in manifest.classes.items()
     }
+    backbone = _below(state, _BACKBONE)
     return Checkpoint(backbone=backbone, heads=heads, sha256=file.sha256)
 
 
@@ -87,15 +76,15 @@ def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Manifest:
     classes: dict[str, tuple[str, ...]]
-    sha256: str | None
-    """Hash of the model's file; None where the manifest lists no files."""
+    sha256: dict[str, str]
+    """Hashes by file; empty where the manifest lists no files."""
 
 
 def _read_manifest(file: Path) -> _Manifest:
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
         classes = {label: tuple(map(str, names)) for label, names in content["classes"].items()}
-        sha256 = content["files"][_MODEL]["sha256"] if "files" in content else None
+        sha256 = {name: entry["sha256"] for name, entry in content.get("files", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{file} does not name the classes and files of a checkpoint: {error!r}"
         fix = "choose a checkpoint that rayft wrote, or give its weights as {file: path}"

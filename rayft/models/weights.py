@@ -19,7 +19,7 @@ from rayft.models.heads import copy_rows
 from rayft.models.matching import Matched, match_by_name, match_by_name_or_order
 from rayft.models.model import FineTuneModel
 from rayft.models.named_weights import fetch_timm, fetch_torchvision
-from rayft.models.run_weights import TrainedHead, find_checkpoint, read_checkpoint
+from rayft.models.run_weights import TrainedHead, read_checkpoint
 from rayft.models.weight_files import WeightFile, read_weight_file
 from rayft.spec.model import (
     BackboneSpec,
@@ -150,12 +150,11 @@ def _path_in_package(spec: PackageWeights) -> Path:
 
 
 def _from_run(backbone: Backbone, folder: Path) -> LoadedWeights:
-    found = find_checkpoint(folder)
-    checkpoint = read_checkpoint(found)
+    checkpoint = read_checkpoint(folder)
     matched = match_by_name(backbone, checkpoint.backbone)
     return LoadedWeights(
         state=matched.state,
-        source=f"checkpoint {found}",
+        source=f"checkpoint {folder}",
         sha256=checkpoint.sha256,
         heads=checkpoint.heads,
     )

@@ -22,6 +22,9 @@ class ResourcePlan:
     custom_per_worker: tuple[tuple[str, float], ...]
     threads_per_worker: int
     """Threads that torch computes with."""
+    reachable_cpus: float | None
+    """CPUs that the cluster has or can grow to; None where it does not say."""
+    reachable_gpus: float | None
     free_cpus: float
     """CPUs left over once every worker runs, for Ray Data."""
     must_wait: bool
@@ -64,6 +67,8 @@ def plan_resources(spec: RunSpec, cluster: ClusterFacts) -> ResourcePlan:
         gpus_per_worker=gpus,
         custom_per_worker=tuple(sorted(reserved.items())),
         threads_per_worker=max(1, int(cpus)),
+        reachable_cpus=cluster.max_cpus,
+        reachable_gpus=cluster.max_gpus,
         free_cpus=max(0.0, (cluster.max_cpus or cluster.cpus) - world_size * cpus),
         must_wait=must_wait,
         warnings=tuple(warnings),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rayft.data.prepare import PreparedDataset, estimate_dataset, prepare_dataset
 from rayft.data.statistics import channel_statistics
+from rayft.engine.checkpoint import find_checkpoint
 from rayft.errors import Problem, SpecError
 from rayft.metrics import check_metric
 from rayft.models.facts import model_facts
@@ -21,6 +22,7 @@ from rayft.runtime.facts import cluster_facts
 from rayft.runtime.folder import check_writable
 from rayft.runtime.probe import measure_speeds
 from rayft.spec.data import ComputedNormalization, GivenNormalization
+from rayft.spec.model import RunWeights
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import open_dataset
 
@@ -87,7 +89,13 @@ def resolve(spec: RunSpec, places: Places, plan: RunPlan) -> LoadedWeights | Non
     Raises:
         ModelError: they cannot be had, or do not fit.
     """
-    weights = resolve_weights(spec.model.backbone, base_dir=places.base_dir)
+    backbone = spec.model.backbone
+    if isinstance(backbone.weights, RunWeights):
+        # A run means its best checkpoint.
+        named = places.base_dir / Path(backbone.weights.checkpoint).expanduser()
+        weights_spec = RunWeights(checkpoint=str(find_checkpoint(named)))
+        backbone = backbone.model_copy(update={"weights": weights_spec})
+    weights = resolve_weights(backbone, base_dir=places.base_dir)
     if weights is not None:
         model = make_model(spec.model, num_classes=len(plan.data.classes), seed=spec.seed)
         load_weights(model, weights, classes=plan.data.classes)

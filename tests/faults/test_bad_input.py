@@ -145,11 +145,15 @@ CASES: list[tuple[str, Change, tuple[str, ...]]] = [
         put("scaling", {"num_workers": 999, "resources_per_worker": {"CPU": 1}}),
         ("scaling.num_workers", "999 workers need 999 CPUs"),
     ),
-    ("missing folder", put("data.train.path", "fotos"), ("data.train.path", "fotos")),
+    (
+        "missing folder",
+        put("data.train.path", "fotos"),
+        ("spec.yaml:", "data.train", "fotos"),
+    ),
     ("empty folder", no_images, ("photos",)),
     ("one class", only_one_class, ("class",)),
     ("not an image", not_an_image, ("cat/3.png", "bad_rows.limit")),
-    ("label unseen in training", unseen_label, ("horse", "data.test")),
+    ("label unseen in training", unseen_label, ("spec.yaml:", "horse", "data.test")),
     ("weights of the wrong shape", wrong_shape, ("conv_stem.weight", "[3, 3]")),
     (
         "missing weights",
@@ -242,6 +246,18 @@ def test_evaluate_tells_figures_classes_and_the_rows_by_name(place: Path) -> Non
     assert json.loads(Path("r.json").read_text())["report"]["confusion"]
     assert result["report"]["worst_rows"][0]["source"].endswith(".png")
     assert "precision" in found.stderr
+
+
+def test_a_run_goes_on_from_another_by_its_folder(place: Path) -> None:
+    assert run("train", GOOD)[0] == 0
+    backbone = {**GOOD["model"]["backbone"], "weights": {"checkpoint": "results/run"}}
+
+    code, text, result = run(
+        "train", {**GOOD, "name": "second", "model": {**GOOD["model"], "backbone": backbone}}
+    )
+
+    assert code == 0, text
+    assert result["status"] == "finished"
 
 
 def test_debug_shows_the_traceback_and_keeps_the_exit_code(place: Path) -> None:

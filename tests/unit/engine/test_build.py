@@ -42,4 +42,3 @@ def test_synchronised_batch_norm_keeps_names_groups_and_values() -> None:
         assert all(torch.equal(after[key], before[key]) for key in before)
         found = [m for m in converted.modules() if isinstance(m, nn.SyncBatchNorm)]
         assert len(found) == norms > 0
-

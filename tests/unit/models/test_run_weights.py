@@ -1,5 +1,6 @@
 """Weights of an earlier run: the backbone whole, the head class by class."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -17,24 +18,22 @@ from tests.unit.models.building import model_of, refusal, resolve, spec_with
 
 @pytest.fixture
 def run(tmp_path: Path) -> tuple[Path, FineTuneModel]:
-    """A run folder with one checkpoint, and the model in it."""
+    """A checkpoint, and the model in it."""
     model = model_of(spec_with("none", "resnet18"), ("ant", "bee", "cat"))
     folder = tmp_path / "run" / "checkpoints" / "step-7"
     folder.mkdir(parents=True)
     save_file(model.state_dict(), folder / "model.safetensors")
     (folder / "manifest.json").write_text(json.dumps({"classes": {"label": ["ant", "bee", "cat"]}}))
-    (folder.parent / "best").write_text("step-7\n")
-    return tmp_path / "run", model
+    return folder, model
 
 
-@pytest.mark.parametrize("below", ["", "checkpoints/step-7"])
 def test_an_earlier_run_gives_backbone_and_rows_of_known_classes(
-    run: tuple[Path, FineTuneModel], below: str
+    run: tuple[Path, FineTuneModel],
 ) -> None:
     folder, old = run
     classes = ("cat", "dog")
     new = model_of(spec_with("none", "resnet18"), classes)
-    loaded = resolve(RunWeights(checkpoint=str(folder / below)), Path(), "resnet18")
+    loaded = resolve(RunWeights(checkpoint=str(folder)), Path(), "resnet18")
 
     words = load_weights(new, loaded, classes=classes)
 
@@ -51,9 +50,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_without_classes_is_refused(run: tuple[Path, FineTuneModel]) -> None:
     folder, _ = run
-    (folder / "checkpoints" / "step-7" / "manifest.json").write_text("{}")
+    (folder / "manifest.json").write_text("{}")
 
-    message = refusal(RunWeights(checkpoint="run"), folder.parent, "resnet18")
+    message = refusal(RunWeights(checkpoint="step-7"), folder.parent, "resnet18")
     assert "does not name the classes" in message
 
 
@@ -63,8 +62,28 @@ def test_a_checkpoint_that_differs_from_its_manifest_is_refused(
     folder, _ = run
     files = {"model.safetensors": {"bytes": 1, "sha256": "0" * 64}}
     manifest = {"classes": {"label": ["ant", "bee", "cat"]}, "files": files}
-    (folder / "checkpoints" / "step-7" / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
     assert f"expected {'0' * 64}" in refusal(
-        RunWeights(checkpoint="run"), folder.parent, "resnet18"
+        RunWeights(checkpoint="step-7"), folder.parent, "resnet18"
     )
+
+
+def test_averages_of_an_earlier_run_are_taken_where_there_are_any(
+    run: tuple[Path, FineTuneModel],
+) -> None:
+    folder, _ = run
+    name = "backbone.net.layer4.1.conv2.weight"
+    average = {name: torch.full((512, 512, 3, 3), 0.5), "num_updates": torch.tensor(9)}
+    save_file(average, folder / "average.safetensors")
+    files = {
+        file: {"sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest()}
+        for file in ("model.safetensors", "average.safetensors")
+    }
+    manifest = {"classes": {"label": ["ant", "bee", "cat"]}, "files": files}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    loaded = resolve(RunWeights(checkpoint=str(folder)), Path(), "resnet18")
+
+    assert loaded is not None
+    assert torch.equal(loaded.state["layer4.1.conv2.weight"], average[name])
