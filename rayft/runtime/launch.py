@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from rayft.engine.ranks import DistributedRanks
 from rayft.errors import ClusterError, Problem, Stopped, TrainingError
 from rayft.models.weights import LoadedWeights
 from rayft.plan.resources import ResourcePlan
+from rayft.runtime.allocator import ENVIRONMENT, inherited_by_children, keep_freed_memory
 from rayft.runtime.facts import available_cpus
 from rayft.runtime.job import Job, work
 from rayft.runtime.journal import Event, JournalReader
@@ -52,8 +53,9 @@ def start_ray() -> bool:
     if "RAY_ADDRESS" in os.environ:
         ray.init(runtime_env={"env_vars": _TRAIN_ENV}, **options)
         return False
-    # The CPUs that the plan counted; Ray's own count may differ inside a container.
-    ray.init(num_cpus=available_cpus(), include_dashboard=False, **options)
+    with inherited_by_children():
+        # The CPUs that the plan counted; Ray's own count may differ inside a container.
+        ray.init(num_cpus=available_cpus(), include_dashboard=False, **options)
     return True
 
 
@@ -78,6 +80,7 @@ def train_here(job: Job, weights: LoadedWeights | None, on_event: OnEvent) -> No
     )
     watcher.start()
     try:
+        keep_freed_memory()
         with stop_on_signals(job):
             work(job, weights, ranks=OneRank(), device=device)
     except Stopped as stopped:
@@ -99,7 +102,9 @@ def train_on_ray(
     """
     wait_for_resources(job.plan.resources, wait_s=job.plan.spec.scaling.wait_s)
     reader = JournalReader(job.folder.journal, attempt=job.attempt)
-    fit = _Fit(job, weights)
+    # Workers of our own cluster inherit this, and start faster without a runtime environment.
+    environment = {} if owns_cluster else ENVIRONMENT
+    fit = _Fit(job, weights, environment)
     with stop_on_signals(job):
         fit.start()
         end: Event | None = None
@@ -144,21 +149,26 @@ def _root_cause(error: BaseException | None) -> str:
 class _Fit(threading.Thread):
     """`TorchTrainer.fit` in a thread, so that the main thread is free for signals."""
 
-    def __init__(self, job: Job, weights: LoadedWeights | None) -> None:
+    def __init__(
+        self, job: Job, weights: LoadedWeights | None, environment: Mapping[str, str]
+    ) -> None:
         super().__init__(name="rayft-fit", daemon=True)
         self._job = job
         self._weights = weights
+        self._environment = environment
         self.error: BaseException | None = None
 
     def run(self) -> None:
         """Run the attempt to its end."""
         try:
-            _make_trainer(self._job, self._weights).fit()
+            _make_trainer(self._job, self._weights, self._environment).fit()
         except BaseException as error:  # noqa: BLE001  raised by the thread that waits
             self.error = error
 
 
-def _make_trainer(job: Job, weights: LoadedWeights | None) -> "ray.train.torch.TorchTrainer":
+def _make_trainer(
+    job: Job, weights: LoadedWeights | None, environment: Mapping[str, str]
+) -> "ray.train.torch.TorchTrainer":
     from ray.train.torch import TorchTrainer
 
     resources, scaling = job.plan.resources, job.plan.spec.scaling
@@ -177,6 +187,7 @@ def _make_trainer(job: Job, weights: LoadedWeights | None) -> "ray.train.torch.T
             name=f"attempt-{job.attempt:04d}",
             storage_path=str(job.folder.path / "ray"),
             failure_config=FailureConfig(max_failures=scaling.max_failures),
+            worker_runtime_env={"env_vars": dict(environment)} if environment else None,
         ),
     )
 

@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rayft.runtime.allocator import ENVIRONMENT, inherited_by_children
+
+CHILD = "import os; print(os.environ.get('MALLOC_ARENA_MAX'))"
+FAULTS = """
+import resource
+import numpy as np
+{setup}
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(40_000_000, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+def child(code: str) -> str:
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+def test_children_inherit_it_and_this_process_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+
+    with inherited_by_children():
+        inside = child(CHILD)
+
+    assert inside == "1"
+    assert not [name for name in ENVIRONMENT if name in os.environ]
+
+
+def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
+
+    with inherited_by_children():
+        assert child(CHILD) == "7"
+
+    assert os.environ["MALLOC_ARENA_MAX"] == "7"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_blocks_that_were_freed_are_not_faulted_in_again() -> None:
+    setup = "from rayft.runtime.allocator import keep_freed_memory; keep_freed_memory()"
+
+    usual = int(child(FAULTS.format(setup="")))
+    kept = int(child(FAULTS.format(setup=setup)))
+
+    assert kept < usual / 10
