@@ -29,12 +29,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Pictures(Dataset[tuple[Tensor, int]]):
     """CIFAR-10 from parquet, one picture at a time."""
 
-    def __init__(self, size: int, *, num_files: int = 2) -> None:
+    def __init__(self, size: int, *, num_files: int = 2, decoded: bool = False) -> None:
         tables = [
             pq.read_table(SHARED / f"data/cifar10/train-{i:05d}-of-00005.parquet")
             for i in range(num_files)
         ]
         self.encoded = [row["bytes"] for t in tables for row in t["image"].to_pylist()]
+        self.decoded = [self._open(index) for index in range(len(self.encoded))] if decoded else []
         self.labels = [label for t in tables for label in t["label"].to_pylist()]
         self.transform = transforms.Compose(
             [
@@ -50,15 +51,18 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return len(self.encoded)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.decoded[index] if self.decoded else self._open(index)
+        return self.transform(image), self.labels[index]
+
+    def _open(self, index: int) -> Image.Image:
         with Image.open(io.BytesIO(self.encoded[index])) as image:
-            return self.transform(image.convert("RGB")), self.labels[index]
+            return image.convert("RGB")
 
 
-def loader(size: int, *, batch_size: int, num_workers: int = 2) -> DataLoader[Any]:
-    """Return the usual loader."""
-    return DataLoader(
-        Pictures(size), batch_size=batch_size, shuffle=True, num_workers=num_workers, drop_last=True
-    )
+def loader(size: int, *, batch_size: int, decoded: bool = False) -> DataLoader[Any]:
+    """Return the usual loader; `decoded` keeps all pictures decoded in memory beforehand."""
+    pictures = Pictures(size, decoded=decoded)
+    return DataLoader(pictures, batch_size=batch_size, shuffle=True, num_workers=2, drop_last=True)
 
 
 class Trainer:
