@@ -14,6 +14,9 @@ from rayft.spec.training import (
 )
 
 
+Shape = Literal["linear", "cosine", "constant"]
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -21,8 +24,8 @@ class Schedule:
 
     num_steps: int
     num_rise_steps: int
-    rise: Literal["linear", "cosine"]
-    fall: Literal["linear", "cosine", "constant"]
+    rise: Shape
+    fall: Shape
     start_fraction: float
     final_fraction: float
 
@@ -37,7 +40,7 @@ class Schedule:
         return _between(1.0, self.final_fraction, progress, self.fall)
 
 
-def _between(start: float, end: float, progress: float, shape: str) -> float:
+def _between(start: float, end: float, progress: float, shape: Shape) -> float:
     match shape:
         case "linear":
             return start + (end - start) * progress
@@ -50,49 +53,28 @@ def _between(start: float, end: float, progress: float, shape: str) -> float:
 def make_schedule(spec: ScheduleSpec, *, num_steps: int, steps_per_epoch: int) -> Schedule:
     """Turn a `schedule` section into a function of the step in a phase of `num_steps`."""
 
-    def steps(duration: str) -> int:
-        return min(num_steps - 1, length_in_steps(duration, num_steps, steps_per_epoch))
+    def shaped(length: str, rise: Shape, fall: Shape, start: float, final: float) -> Schedule:
+        rise_steps = length_in_steps(length, num_steps, steps_per_epoch)
+        return Schedule(
+            num_steps=num_steps,
+            num_rise_steps=min(num_steps - 1, rise_steps),
+            rise=rise,
+            fall=fall,
+            start_fraction=start,
+            final_fraction=final,
+        )
 
     match spec:
         case CosineSchedule():
-            shape = Schedule(
-                num_steps=num_steps,
-                num_rise_steps=steps(spec.warmup),
-                rise="linear",
-                fall="cosine",
-                start_fraction=0.0,
-                final_fraction=spec.final_fraction,
-            )
+            return shaped(spec.warmup, "linear", "cosine", 0.0, spec.final_fraction)
         case LinearSchedule():
-            shape = Schedule(
-                num_steps=num_steps,
-                num_rise_steps=steps(spec.warmup),
-                rise="linear",
-                fall="linear",
-                start_fraction=0.0,
-                final_fraction=spec.final_fraction,
-            )
+            return shaped(spec.warmup, "linear", "linear", 0.0, spec.final_fraction)
         case ConstantSchedule():
-            shape = Schedule(
-                num_steps=num_steps,
-                num_rise_steps=steps(spec.warmup),
-                rise="linear",
-                fall="constant",
-                start_fraction=0.0,
-                final_fraction=1.0,
-            )
+            return shaped(spec.warmup, "linear", "constant", 0.0, 1.0)
         case OneCycleSchedule():
-            shape = Schedule(
-                num_steps=num_steps,
-                num_rise_steps=steps(spec.rise),
-                rise="cosine",
-                fall="cosine",
-                start_fraction=spec.start_fraction,
-                final_fraction=spec.final_fraction,
-            )
+            return shaped(spec.rise, "cosine", "cosine", spec.start_fraction, spec.final_fraction)
         case _:
             assert_never(spec)
-    return shape
 
 
 def length_in_steps(duration: str, num_steps: int, steps_per_epoch: int) -> int:
