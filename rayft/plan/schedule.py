@@ -13,7 +13,6 @@ from rayft.spec.training import (
     ScheduleSpec,
 )
 
-
 Shape = Literal["linear", "cosine", "constant"]
 
 
