@@ -1,5 +1,6 @@
 """Facts about the machine, or about the cluster that Ray is connected to."""
 
+import json
 import os
 import platform
 from pathlib import Path
@@ -85,8 +86,13 @@ def _reach() -> dict[str, float] | None:
 def _has_autoscaler() -> bool:
     from ray.experimental.internal_kv import _internal_kv_get
 
-    # The autoscaler's monitor writes its status here; without one nobody does.
-    return bool(_internal_kv_get(b"__autoscaling_status"))
+    # The monitor writes its status here, on clusters without an autoscaler too: there it takes
+    # each node for a type of its own, named after it.
+    report = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}").get("autoscaler_report")
+    if not report:
+        return False
+    nodes = {f"node_{node['NodeID']}" for node in ray.nodes()}
+    return not nodes.issuperset(report["active_nodes"] or {})
 
 
 def _disk_free(path: Path) -> int:
