@@ -2,13 +2,9 @@
 
 import logging
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import FrameType
 from typing import cast
 
 import numpy as np
@@ -27,6 +23,7 @@ from rayft.runtime.allocator import ENVIRONMENT, inherited_by_children, keep_fre
 from rayft.runtime.facts import available_cpus
 from rayft.runtime.job import Job, work
 from rayft.runtime.journal import Event, JournalReader
+from rayft.runtime.signals import stop_on_signals, stop_signal
 
 OnEvent = Callable[[Event], None]
 _LOOK_EVERY_S = 0.2
@@ -257,37 +254,6 @@ def wait_for_resources(resources: ResourcePlan, *, wait_s: float) -> None:
             )
     finally:
         ray.util.remove_placement_group(group)
-
-
-@contextmanager
-def stop_on_signals(job: Job) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a request to save and stop, a second into an end.
-
-    Only the main thread can take signals; elsewhere this does nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    stop_file = job.folder.stop_file(job.attempt)
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        del frame
-        if stop_file.exists():
-            os._exit(128 + number)
-        stop_file.write_text(str(number))
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def stop_signal(job: Job) -> int:
-    """Return the number of the signal that asked the attempt to stop, 0 where none did."""
-    file: Path = job.folder.stop_file(job.attempt)
-    return int(file.read_text() or 0) if file.exists() else 0
 
 
 def _pass_on(reader: JournalReader, on_event: OnEvent) -> Event | None:
