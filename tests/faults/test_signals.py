@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,14 @@ ROOT = Path(__file__).parents[2]
 RAYFT = str(Path(sys.executable).parent / "rayft")
 
 
-@pytest.fixture(autouse=True)
-def _end_what_is_left() -> Iterator[None]:
-    """End processes that a killed driver leaves behind: Ray's own take up to a minute to notice."""
-    before = {process.pid for process in psutil.process_iter()}
-    yield
-    for process in psutil.process_iter():
-        if process.pid not in before and _is_ray(process):
+@pytest.fixture
+def left_behind() -> Iterator[list[psutil.Process]]:
+    """Take processes that a killed driver leaves, and end them: Ray's own need up to a minute."""
+    processes: list[psutil.Process] = []
+    yield processes
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-def _is_ray(process: psutil.Process) -> bool:
-    try:
-        return "ray" in " ".join(process.cmdline()).lower()
-    except psutil.Error:
-        return False
 
 
 def write_spec(folder: Path, num_workers: int) -> Path:
@@ -139,12 +133,13 @@ def test_sigterm_saves_exits_with_143_and_goes_on_to_the_same_bits(
 
 
 def test_a_killed_driver_goes_on_to_the_same_bits(
-    whole: dict[str, np.ndarray], tmp_path: Path
+    whole: dict[str, np.ndarray], tmp_path: Path, left_behind: list[psutil.Process]
 ) -> None:
     spec = write_spec(tmp_path, 2)
     process = start(spec)
     wait_for_steps(tmp_path, 8, process)
 
+    left_behind += psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate(timeout=10)
 
