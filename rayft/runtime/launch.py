@@ -4,13 +4,10 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import cast
 
-import numpy as np
 import ray
 import torch
-from numpy.typing import NDArray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 import rayft.errors
@@ -23,6 +20,7 @@ from rayft.runtime.allocator import ENVIRONMENT, inherited_by_children, keep_fre
 from rayft.runtime.facts import available_cpus
 from rayft.runtime.job import Job, work
 from rayft.runtime.journal import Event, JournalReader
+from rayft.runtime.packed import PackedWeights, packed, unpacked
 from rayft.runtime.signals import stop_on_signals, stop_signal
 
 OnEvent = Callable[[Event], None]
@@ -172,7 +170,7 @@ def _make_trainer(
     return TorchTrainer(
         _ray_worker,
         # Weights are resolved once, here, and travel once through the object store.
-        train_loop_config={"job": job, "weights": ray.put(_packed(weights))},
+        train_loop_config={"job": job, "weights": ray.put(packed(weights))},
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers,
             use_gpu=resources.device == "cuda",
@@ -189,29 +187,6 @@ def _make_trainer(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """Weights as numpy arrays, which the object store maps instead of copying."""
-
-    weights: LoadedWeights
-    arrays: dict[str, NDArray[np.generic]]
-
-
-def _packed(weights: LoadedWeights | None) -> _Packed | None:
-    if weights is None:
-        return None
-    arrays = {name: tensor.numpy() for name, tensor in weights.state.items()}
-    return _Packed(replace(weights, state={}), arrays)
-
-
-def _unpacked(packed: _Packed | None) -> LoadedWeights | None:
-    if packed is None:
-        return None
-    # The mapped arrays are read-only, which torch tensors cannot be.
-    state = {name: torch.tensor(array) for name, array in packed.arrays.items()}
-    return replace(packed.weights, state=state)
-
-
 def _reservation(resources: ResourcePlan) -> dict[str, float]:
     reserved = {"CPU": resources.cpus_per_worker, **dict(resources.custom_per_worker)}
     if resources.gpus_per_worker:
@@ -223,7 +198,7 @@ def _ray_worker(config: dict[str, object]) -> None:
     import ray.train.torch
 
     job = cast(Job, config["job"])
-    weights = _unpacked(ray.get(cast("ray.ObjectRef[_Packed | None]", config["weights"])))
+    weights = unpacked(ray.get(cast("ray.ObjectRef[PackedWeights | None]", config["weights"])))
     device = ray.train.torch.get_device()
     if job.plan.resources.device == "mps":
         device = torch.device("mps")
