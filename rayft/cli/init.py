@@ -10,7 +10,7 @@ from rayft.data.inspect import Inspection, inspect_path
 from rayft.errors import Problem, SpecError
 from rayft.models.available import Suggestion, suggest_backbone
 from rayft.spec.run import RunSpec
-from rayft.store.commit import write_file_atomically
+from rayft.storage.commit import write_file_atomically
 
 _FEW_ROWS = 2_000
 _ROWS_FOR_STRATIFIED = 100

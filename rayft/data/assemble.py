@@ -12,16 +12,16 @@ from pathlib import Path
 from uuid import uuid4
 
 from rayft.data.checks import check_bad_rows
-from rayft.data.decode import ResizeMode
 from rayft.data.fingerprint import FileDigests
 from rayft.data.labels import capped
 from rayft.data.listing import Listing
 from rayft.data.readers import printable
 from rayft.data.shard import ShardReport, ShardWork, cut_into_shards, in_order, make_shard
 from rayft.errors import DataError, Problem
-from rayft.store.commit import commit_directory, exclusive, write_file_atomically
+from rayft.storage.commit import commit_directory, exclusive, write_file_atomically
 from rayft.store.manifest import MANIFEST_NAME, Manifest
 from rayft.store.shards import rows_per_shard
+from rayft.transforms.decode import ResizeMode
 
 Runner = Callable[[Sequence[ShardWork]], Iterator[ShardReport]]
 """Makes shards, and gives a report for each, in any order, as they are finished."""

@@ -15,12 +15,12 @@ from typing import final
 
 import numpy as np
 
-from rayft.data.decode import DECODER_VERSION, ResizeMode, Unreadable
 from rayft.data.listing import Listing
 from rayft.data.readers import FileRows, ParquetRows, Raw, Reader, ValueRows, open_regular
-from rayft.store.commit import write_file_atomically
+from rayft.storage.commit import write_file_atomically
 from rayft.store.manifest import FORMAT_VERSION
 from rayft.store.shards import rows_per_shard
+from rayft.transforms.decode import DECODER_VERSION, ResizeMode, Unreadable
 
 HASH_THREADS = 8
 _UNREADABLE = "!"

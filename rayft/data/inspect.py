@@ -10,7 +10,6 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from rayft.data.csv_source import read_csv
-from rayft.data.decode import FORMATS, Unreadable
 from rayft.data.folder_source import IMAGE_SUFFIXES
 from rayft.data.listing import Listing
 from rayft.data.parquet_source import is_image_type, is_label_type, is_text_type, read_schema
@@ -19,6 +18,7 @@ from rayft.data.sources import list_source
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
 from rayft.spec.data import SourceSpec
+from rayft.transforms.decode import FORMATS, Unreadable
 
 BLOCKS_SAMPLED = 8
 ROWS_PER_BLOCK = 25

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rayft.data.decode import Unreadable, to_rgb
 from rayft.data.labels import capped, code_labels
 from rayft.data.listing import Listing, hash_groups, make_listing
 from rayft.data.readers import FileRows, Raw, Reader, ValueRows
 from rayft.errors import DataError, Problem, RayftError
 from rayft.spec.data import PythonSource
+from rayft.transforms.decode import Unreadable, to_rgb
 
 RowsFunction = Callable[..., Iterable[Mapping[str, object]]]
 

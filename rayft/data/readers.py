@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayft.data.decode import Unreadable
 from rayft.errors import DataError, Problem
+from rayft.transforms.decode import Unreadable
 
 Raw = bytes | npt.NDArray[np.uint8] | Unreadable
 """A row's image before decoding."""

@@ -9,13 +9,13 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from rayft.data.decode import Pixels, ResizeMode, Unreadable, decode_image, fit_array
 from rayft.data.listing import Listing
 from rayft.data.readers import Raw, Reader
 from rayft.errors import DataError, Problem
 from rayft.store.manifest import QuarantinedRow, ShardEntry
 from rayft.store.shards import ShardColumns, rows_per_shard, write_shard
 from rayft.store.splits import row_hash
+from rayft.transforms.decode import Pixels, ResizeMode, Unreadable, decode_image, fit_array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from rayft.engine.checkpoint_path import (
 )
 from rayft.engine.ports import Json
 from rayft.errors import CheckpointError, Problem
-from rayft.store.commit import commit_directory, sha256_of, write_file_atomically
+from rayft.storage.commit import commit_directory, sha256_of, write_file_atomically
 
 FORMAT = 1
 """Version of the layout; a newer one is refused, never half-read."""

@@ -23,7 +23,7 @@ from rayft.plan.run_plan import RunPlan
 from rayft.spec.load import load_spec
 from rayft.spec.overrides import dump_spec, spec_differences
 from rayft.spec.run import RunSpec
-from rayft.store.commit import exclusive, write_file_atomically
+from rayft.storage.commit import exclusive, write_file_atomically
 
 _MAY_CHANGE = ("scaling", "ingest", "checkpoint", "storage_path")
 """Settings that change where and how fast a run goes, and not what it computes."""

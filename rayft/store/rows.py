@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayft.errors import DataError, Problem
-from rayft.store.commit import sha256_of
+from rayft.storage.commit import sha256_of
 from rayft.store.manifest import Manifest, load_manifest
 from rayft.store.shards import image_rows, map_shard
 

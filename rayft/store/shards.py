@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rayft.store.commit import write_file_atomically
+from rayft.storage.commit import write_file_atomically
 from rayft.store.manifest import ShardEntry
 
 SHARD_BYTES = 32 * 2**20

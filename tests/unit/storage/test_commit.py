@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rayft.store.commit import commit_directory, exclusive, sha256_of, write_file_atomically
+from rayft.storage.commit import commit_directory, exclusive, sha256_of, write_file_atomically
 
 
 def _filled(folder: Path, text: str) -> Path:
@@ -102,7 +102,7 @@ def test_a_killed_holder_frees_its_lock(tmp_path: Path) -> None:
     code = f"""
         import time
         from pathlib import Path
-        from rayft.store.commit import exclusive
+        from rayft.storage.commit import exclusive
         with exclusive(Path({str(lock)!r}), wait=True):
             print("held", flush=True)
             time.sleep(60)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from rayft.data.decode import (
+from rayft.transforms.decode import (
     FORMATS,
     MAX_PIXELS,
     ORIENTATION_TAG,
