@@ -12,13 +12,13 @@ from rayft.cli.show_result import print_report, print_result
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
 from rayft.runtime.evaluate import evaluate
-from rayft.runtime.folder import check_writable
 from rayft.runtime.launch import connect_if_told, start_ray
 from rayft.runtime.preflight import places_of, plan_before
 from rayft.runtime.preflight import prepare_rows as prepare_spec_rows
 from rayft.runtime.train import train
 from rayft.spec.load import load_spec
 from rayft.spec.run import RunSpec
+from rayft.storage.check import check_storage
 
 
 def show_plan(path: Path, overrides: Sequence[str], out: Output) -> None:
@@ -35,7 +35,7 @@ def prepare_rows(path: Path, overrides: Sequence[str], out: Output) -> None:
     """Build the row stores of a spec."""
     spec = _load(path, overrides, out)
     places = places_of(spec)
-    check_writable(places.storage_path)
+    check_storage(places.storage_path, setting="storage_path")
     plan_before(spec, places)
     uses_ray = spec.scaling.num_workers > 0
     if uses_ray:

@@ -37,6 +37,7 @@ def _lines(plan: RunPlan) -> list[tuple[str, str]]:
         ("workers", _workers(plan)),
         ("batch", _batch(plan)),
         ("precision", f"{plan.precision}: {plan.precision_reason}"),
+        ("order", _order(plan)),
         ("ingest", f"{plan.ingest.kind}: {plan.ingest.reason}"),
         ("memory", _memory(plan)),
         ("best by", plan.best_metric or "the last epoch (there is no validation split)"),
@@ -50,8 +51,22 @@ def _data(plan: RunPlan) -> str:
     )
     return (
         f"{rows} rows; {len(plan.data.classes)} classes; row store "
-        f"{about}{plan.data.stored_bytes / 2**20:,.0f} MiB"
+        f"{about}{plan.data.stored_bytes / 2**20:,.0f} MiB, {plan.data.stored_as}"
     )
+
+
+def _order(plan: RunPlan) -> str:
+    order = plan.order
+    text = f"{order.kind}: {order.reason}"
+    if order.kind == "windowed":
+        windows = -(-order.num_shards // order.shards_per_window)
+        text += f"; {_count(windows, 'window')} of {_count(order.shards_per_window, 'shard')}"
+    if order.fetched_at_first:
+        text += (
+            f"; each node fetches about {order.fetched_at_first / 1e9:.2f} GB in the first epoch, "
+            f"{order.fetched_later / 1e9:.2f} GB in every later one"
+        )
+    return text
 
 
 def _workers(plan: RunPlan) -> str:
@@ -137,12 +152,14 @@ def plan_json(plan: RunPlan) -> dict[str, object]:
             "classes": list(plan.data.classes),
             "rows": {split: sum(counts) for split, counts in plan.data.counts.items()},
             "stored_bytes": plan.data.stored_bytes,
+            "stored_as": plan.data.stored_as,
         },
         "resources": asdict(plan.resources),
         "batch": {**asdict(plan.batches), "rows_per_shard": plan.batches.rows_per_shard},
         "steps_per_epoch": plan.steps_per_epoch,
         "precision": {"kind": plan.precision, "reason": plan.precision_reason},
         "ingest": asdict(plan.ingest),
+        "order": asdict(plan.order),
         "phases": [
             {
                 "name": phase.name,

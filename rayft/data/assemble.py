@@ -1,27 +1,31 @@
-"""From a listed source to a committed row store: lock, shards, limit, manifest, commit.
+"""From a listed source to a committed row store: lock, shards, limit, index, manifest, commit.
 
 Shards are made by a `Runner`, a port: a plain loop here, Ray Data in `build.py`. Nothing is
-visible before the commit, and a build that died leaves a folder that the next one clears away.
+visible before the commit. On a local disk a store is built beside its place and renamed; in an
+object store its files lie in their place, and the manifest, put last and only where there is
+none, makes them a store. A build that died leaves files that the next one replaces.
 """
 
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
 
 from rayft.data.checks import check_bad_rows
 from rayft.data.fingerprint import FileDigests
+from rayft.data.form import Form
 from rayft.data.labels import capped
 from rayft.data.listing import Listing
 from rayft.data.readers import printable
 from rayft.data.shard import ShardReport, ShardWork, cut_into_shards, in_order, make_shard
 from rayft.errors import DataError, Problem
-from rayft.storage.commit import commit_directory, exclusive, write_file_atomically
+from rayft.storage.commit import commit_directory
+from rayft.storage.location import Location
+from rayft.storage.lock import locked
+from rayft.store.index import write_index
 from rayft.store.manifest import MANIFEST_NAME, Manifest
-from rayft.store.shards import rows_per_shard
-from rayft.transforms.decode import ResizeMode
 
 Runner = Callable[[Sequence[ShardWork]], Iterator[ShardReport]]
 """Makes shards, and gives a report for each, in any order, as they are finished."""
@@ -34,13 +38,24 @@ class StoreRequest:
     key: str
     listing: Listing
     digests: FileDigests
-    stored_size: int
-    resize: ResizeMode
+    form: Form
+    rows_per_shard: int
+    file_bytes: int
+    """Bytes of the source's images as they come."""
     bad_rows_limit: float
 
-    def path(self, store_root: Path) -> Path:
+    def place(self, store_root: Location) -> Location:
         """Return where the store is, or will be."""
         return store_root / "rows" / self.key
+
+    def is_built(self, store_root: Location) -> bool:
+        """Tell whether the store is there."""
+        return (self.place(store_root) / MANIFEST_NAME).exists()
+
+    @property
+    def expected_bytes(self) -> int:
+        """About how many bytes the images take."""
+        return self.form.stored_bytes(self.listing.num_rows, file_bytes=self.file_bytes)
 
 
 def run_in_process(works: Sequence[ShardWork]) -> Iterator[ShardReport]:
@@ -49,7 +64,7 @@ def run_in_process(works: Sequence[ShardWork]) -> Iterator[ShardReport]:
 
 
 def build_store(
-    request: StoreRequest, *, store_root: Path, run: Runner, on_rows: Callable[[int], None]
+    request: StoreRequest, *, store_root: Location, run: Runner, on_rows: Callable[[int], None]
 ) -> bool:
     """Build a row store, unless it is there.
 
@@ -66,29 +81,41 @@ def build_store(
 
     Raises:
         DataError: too many rows cannot be read, files changed meanwhile, or the disk refused;
-            nothing is then left behind.
+            no store is then there.
     """
-    final = request.path(store_root)
-    with exclusive(store_root / "locks" / f"{request.key}.lock", wait=True):
-        if final.is_dir():
+    lock = store_root / "locks" / f"{request.key}.lock"
+    with locked(lock, holder=f"process {os.getpid()}", wait=True):
+        if request.is_built(store_root):
             return False
-        final.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in final.parent.glob(f".{request.key}.*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        tmp = final.with_name(f".{request.key}.{os.getpid()}-{uuid4().hex[:8]}")
-        tmp.mkdir()
-        try:
-            _fill(tmp, request, run=run, on_rows=on_rows)
-            return commit_directory(tmp, final)
-        finally:
-            shutil.rmtree(tmp, ignore_errors=True)
+        with _building(request.place(store_root)) as folder:
+            _fill(folder, request, run=run, on_rows=on_rows)
+    return True
+
+
+@contextmanager
+def _building(final: Location) -> Iterator[Location]:
+    """Give the folder to build in; what is in it becomes the store where nothing is raised."""
+    if not final.is_local:
+        yield final
+        return
+    parent = final.parent.path
+    parent.mkdir(parents=True, exist_ok=True)
+    for leftover in parent.glob(f".{final.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    tmp = parent / f".{final.name}.{os.getpid()}-{uuid4().hex[:8]}"
+    tmp.mkdir()
+    try:
+        yield Location(str(tmp))
+        commit_directory(tmp, final.path)
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
 
 
 def _fill(
-    folder: Path, request: StoreRequest, *, run: Runner, on_rows: Callable[[int], None]
+    folder: Location, request: StoreRequest, *, run: Runner, on_rows: Callable[[int], None]
 ) -> None:
     works = cut_into_shards(
-        request.listing, folder=folder, stored_size=request.stored_size, resize=request.resize
+        request.listing, folder=folder, rows_per_shard=request.rows_per_shard, form=request.form
     )
     reports = []
     for report in run(works):
@@ -97,9 +124,12 @@ def _fill(
     reports = in_order(reports)
     manifest = Manifest(
         key=request.key,
-        stored_size=request.stored_size,
-        rows_per_shard=rows_per_shard(request.stored_size),
+        stored_as=request.form.stored_as,
+        stored_size=request.form.stored_size,
+        resize=request.form.resize,
+        rows_per_shard=request.rows_per_shard,
         classes=request.listing.classes,
+        index=write_index(folder, [report.columns for report in reports]),
         shards=tuple(report.entry for report in reports),
         quarantined=tuple(row for report in reports for row in report.quarantined),
     )
@@ -107,15 +137,16 @@ def _fill(
     check_bad_rows(manifest, where=request.listing.where, limit=request.bad_rows_limit)
     _check_unchanged(request)
     _clear_litter(folder, manifest)
-    write_file_atomically(folder / MANIFEST_NAME, manifest.to_json().encode())
+    # Where another builder was faster, its files are these, byte for byte.
+    (folder / MANIFEST_NAME).create(manifest.to_json().encode())
 
 
-def _clear_litter(folder: Path, manifest: Manifest) -> None:
+def _clear_litter(folder: Location, manifest: Manifest) -> None:
     """Remove what killed writers left half done: their shards were made again by others."""
-    wanted = {shard.file for shard in manifest.shards}
-    for path in folder.iterdir():
-        if path.name not in wanted:
-            path.unlink()
+    wanted = {record.file for record in (manifest.index, *manifest.shards)}
+    for name in folder.children():
+        if name not in wanted:
+            (folder / name).delete()
 
 
 def _check_unchanged(request: StoreRequest) -> None:

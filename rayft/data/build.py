@@ -1,6 +1,6 @@
 """Making shards on a Ray cluster, by Ray Data. The only module of preparing that imports ray."""
 
-import json
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,7 +10,7 @@ import ray.data
 from ray.data import DataContext
 
 from rayft.data.shard import ShardReport, ShardWork, make_shard
-from rayft.errors import DataError, Problem
+from rayft.errors import DataError
 
 CPUS_PER_SHARD = 1
 
@@ -37,23 +37,25 @@ def run_on_ray(works: Sequence[ShardWork]) -> Iterator[ShardReport]:
             yield _report(row["report"])
 
 
-def _make_shards(batch: dict[str, npt.NDArray[np.object_]]) -> dict[str, list[str]]:
+def _make_shards(batch: dict[str, npt.NDArray[np.object_]]) -> dict[str, list[bytes]]:
     return {"report": [_make_shard_or_say_why(work) for work in batch["work"]]}
 
 
-def _make_shard_or_say_why(work: ShardWork) -> str:
+def _make_shard_or_say_why(work: ShardWork) -> bytes:
     """Return a refusal as data: Ray Data would wrap the exception twice and log its stack."""
     try:
-        return make_shard(work).to_json()
+        return pickle.dumps(make_shard(work))
     except DataError as error:
-        problems = [(problem.where, problem.what, problem.fix) for problem in error.problems]
-        return json.dumps({"problems": problems})
+        return pickle.dumps(error)
 
 
-def _report(text: str) -> ShardReport:
-    if problems := json.loads(text).get("problems"):
-        raise DataError(*(Problem(*problem) for problem in problems))
-    return ShardReport.from_json(text)
+def _report(found: bytes) -> ShardReport:
+    # Between tasks and driver of one cluster, which run each other's code in any case.
+    report = pickle.loads(found)  # noqa: S301
+    if isinstance(report, DataError):
+        raise report
+    assert isinstance(report, ShardReport)
+    return report
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from tempfile import TemporaryFile
 
 from rayft.data.labels import NAMES_SHOWN, capped
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
 from rayft.spec.data import DataSpec, SplitSpec
+from rayft.storage.location import Location
 from rayft.store.manifest import Manifest
 
 DISK_RESERVE_BYTES = 64 * 2**20
@@ -102,13 +102,17 @@ def refuse_bad_rows(
     raise DataError(Problem(where, what + first, fix))
 
 
-def check_disk(store_root: Path, *, needed_bytes: int) -> None:
-    """Check that `store_root` can be written and has room, making it where it is missing.
+def check_disk(place: Location, *, needed_bytes: int) -> None:
+    """Check that a folder can be written and has room, making it where it is missing.
+
+    An object store has room; whether it can be written is checked before any run.
 
     Raises:
         DataError: it cannot be written, or has too little space.
     """
-    fix = "choose another `storage_path`"
+    if not place.is_local:
+        return
+    fix, store_root = "choose another `storage_path`", place.path
     try:
         store_root.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=store_root):

@@ -1,8 +1,11 @@
 """The facts of a dataset, for the plan: counted in its stores, or expected from its listing."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from rayft.data.checks import check_bad_rows, check_counts
+from rayft.data.form import form_of
 from rayft.data.layout import Layout
 from rayft.plan.facts import DataFacts, SplitName
 from rayft.spec.data import DataSpec
@@ -24,6 +27,7 @@ def exact_facts(data: DataSpec, layout: Layout, ref: DatasetRef) -> DataFacts:
         manifest = dataset.splits[split].store.manifest
         check_bad_rows(manifest, where=listing.where, limit=data.bad_rows.limit)
         manifests[manifest.key] = manifest
+    train = dataset.splits["train"].store.manifest
     counts = {name: split.counts() for name, split in dataset.splits.items()}
     check_counts(data, classes=dataset.classes, counts=counts)
     return DataFacts(
@@ -32,27 +36,46 @@ def exact_facts(data: DataSpec, layout: Layout, ref: DatasetRef) -> DataFacts:
         exact=True,
         num_bad_rows=sum(len(manifest.quarantined) for manifest in manifests.values()),
         stored_bytes=sum(manifest.stored_bytes for manifest in manifests.values()),
+        stored_as=train.stored_as,
+        rows_per_shard=train.rows_per_shard,
+        num_shards=len(train.shards),
+        train_bytes=train.stored_bytes,
     )
 
 
-def expected_facts(layout: Layout, *, stored_size: int) -> DataFacts:
-    """Tell what a dataset will hold if every image can be read and shares come out even."""
+def expected_facts(
+    data: DataSpec, layout: Layout, *, file_bytes: Mapping[SplitName, int], stored_size: int
+) -> DataFacts:
+    """Tell what a dataset will hold if every image can be read and shares come out even.
+
+    Args:
+        data: the `data:` section.
+        layout: its sources and parts.
+        file_bytes: bytes of the images of each source as they come.
+        stored_size: height and width of the stored images in pixels.
+    """
     counts: dict[SplitName, tuple[int, ...]] = {}
     for split, interval in layout.intervals.items():
         listing = layout.listings[layout.source_of(split)]
         numbers = np.bincount(listing.labels.codes, minlength=len(listing.classes)).tolist()
         rows = dict(zip(listing.classes, numbers, strict=True))
         counts[split] = tuple(round(rows.get(name, 0) * interval.share) for name in layout.classes)
-    total = sum(listing.num_rows for listing in layout.listings.values())
+    sizes: dict[SplitName, int] = {}
+    for split, listing in layout.listings.items():
+        form = form_of(data, num_rows=listing.num_rows, stored_size=stored_size)
+        images = form.stored_bytes(listing.num_rows, file_bytes=file_bytes[split])
+        sizes[split] = images + listing.num_rows * BYTES_BESIDE_IMAGE
+    num_rows = layout.listings["train"].num_rows
+    form = form_of(data, num_rows=num_rows, stored_size=stored_size)
+    per_shard = form.rows_per_shard(num_rows=num_rows, file_bytes=file_bytes["train"])
     return DataFacts(
         classes=layout.classes,
         counts=counts,
         exact=False,
         num_bad_rows=0,
-        stored_bytes=expected_bytes(total, stored_size=stored_size),
+        stored_bytes=sum(sizes.values()),
+        stored_as=form.stored_as,
+        rows_per_shard=per_shard,
+        num_shards=-(-num_rows // per_shard),
+        train_bytes=sizes["train"],
     )
-
-
-def expected_bytes(num_rows: int, *, stored_size: int) -> int:
-    """Return about how many bytes a row store of `num_rows` takes."""
-    return num_rows * (stored_size**2 * 3 + BYTES_BESIDE_IMAGE)

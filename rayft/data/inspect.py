@@ -12,12 +12,14 @@ from pydantic import TypeAdapter
 from rayft.data.csv_source import read_csv
 from rayft.data.folder_source import IMAGE_SUFFIXES
 from rayft.data.listing import Listing
-from rayft.data.parquet_source import is_image_type, is_label_type, is_text_type, read_schema
+from rayft.data.parquet_files import is_image_type, is_label_type, is_text_type, read_schema
 from rayft.data.readers import Raw
 from rayft.data.sources import list_source
+from rayft.data.tar_index import Wanted, index_tar, read_object
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
-from rayft.spec.data import SourceSpec
+from rayft.spec.data import SourceSpec, WebDatasetSource
+from rayft.storage.location import Location
 from rayft.transforms.decode import FORMATS, Unreadable
 
 BLOCKS_SAMPLED = 8
@@ -106,7 +108,7 @@ def _sources(path: Path) -> dict[SplitName, Fields]:
 
 
 def _listed_files(path: Path) -> dict[SplitName, Fields]:
-    for pattern in ("*.parquet", "*.csv"):
+    for pattern in ("*.parquet", "*.csv", "*.tar"):
         if files := sorted(f for f in path.glob(pattern) if not f.name.startswith(".")):
             return _split_files(path, files)
     return {}
@@ -143,18 +145,45 @@ def _by_split(paths: Iterable[Path]) -> dict[SplitName, list[Path]]:
 def _file_source(file: Path, path: str) -> Fields:
     match file.suffix.lower():
         case ".parquet":
-            schema = read_schema(file)
+            schema = read_schema(Location(str(file)))
             images = [f.name for f in schema if is_image_type(f.type)]
             texts = [f.name for f in schema if is_text_type(f.type)]
             labels = [f.name for f in schema if is_label_type(f.type)]
             image = _choose(IMAGE_NAMES, images) or _only(images) or _choose(IMAGE_NAMES, texts)
             return _with_columns("parquet", path, image, labels, columns=schema.names)
         case ".csv":
-            columns = list((read_csv(file) or [{}])[0])
+            columns = list((read_csv(Location(str(file))) or [{}])[0])
             image = _choose(IMAGE_NAMES, columns)
             return _with_columns("csv", path, image, columns, columns=columns)
+        case ".tar":
+            return _tar_source(file, path)
         case _:
             raise _cannot_tell(file)
+
+
+def _tar_source(file: Path, path: str) -> Fields:
+    index = index_tar(Location(str(file)), None, Wanted(images=(), label="json", label_key=None))
+    images = [ending for ending in index.extensions if f".{ending}" in IMAGE_SUFFIXES]
+    fields = {"kind": "webdataset", "path": path}
+    usual = WebDatasetSource.model_fields["image"].default.split(";")
+    if not set(images) <= set(usual):
+        fields["image"] = ";".join(images)
+    if images and "cls" in index.extensions:
+        return fields
+    objects = (label for label in index.labels if label is not None)
+    if images and (key := _choose(LABEL_NAMES, _keys(next(objects, "")))) is not None:
+        return {**fields, "label": "json", "label_key": key}
+    endings = ", ".join(index.extensions[:20])
+    what = f"no member for image and label can be told among those that end with: {endings}"
+    fix = "name the extension of the class in the spec, by hand"
+    raise DataError(Problem(path, what, fix))
+
+
+def _keys(text: str) -> list[str]:
+    try:
+        return list(read_object(text))
+    except ValueError:
+        return []
 
 
 def _with_columns(
@@ -190,7 +219,8 @@ def _has_class_folders(path: Path) -> bool:
 
 def _cannot_tell(path: Path) -> DataError:
     what = (
-        "it cannot be told what this is; looked for *.parquet, for *.csv with a header, and for "
+        "it cannot be told what this is; looked for *.parquet, for *.csv with a header, for *.tar "
+        "of WebDataset samples, and for "
         f"a folder for each class with images ({', '.join(sorted(IMAGE_SUFFIXES))})"
     )
     return DataError(Problem(str(path), what, "point to one of these, or write the spec by hand"))

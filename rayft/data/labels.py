@@ -1,7 +1,9 @@
 """From raw labels to class names and integers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from threading import Lock
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +25,38 @@ class CodedLabels:
 
 def code_labels(labels: Sequence[str | None]) -> CodedLabels:
     """Give every label name its place in the sorted names; None stays out."""
-    classes = sort_names({label for label in labels if label is not None})
-    place: dict[str | None, int] = {name: index for index, name in enumerate(classes)}
-    place[None] = -1
-    codes = np.fromiter((place[label] for label in labels), dtype=np.int32, count=len(labels))
-    return CodedLabels(classes=classes, codes=codes)
+    coder = LabelCoder()
+    place = {label: coder.number(label) for label in set(labels)}
+    numbers = np.fromiter((place[label] for label in labels), dtype=np.int32, count=len(labels))
+    return coder.coded(numbers)
+
+
+@final
+class LabelCoder:
+    """Numbers label names as they come, from any thread, so that no label is held as text."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._lock = Lock()
+
+    def number(self, name: str | None) -> int:
+        """Return the number of a name; -1 for None."""
+        if name is None:
+            return -1
+        with self._lock:
+            return self._numbers.setdefault(name, len(self._numbers))
+
+    def coded(self, numbers: npt.NDArray[np.int32]) -> CodedLabels:
+        """Return labels that were numbered here, with the names in their order.
+
+        Args:
+            numbers: [N] what `number` gave; -1 where a row has no label.
+        """
+        classes = sort_names(self._numbers)
+        place = np.full(len(classes) + 1, -1, dtype=np.int32)
+        for index, name in enumerate(classes):
+            place[self._numbers[name]] = index
+        return CodedLabels(classes=classes, codes=place[numbers])
 
 
 def sort_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -38,18 +67,20 @@ def sort_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def label_problems(labels: CodedLabels, *, where: str, sources: Sequence[str]) -> list[Problem]:
+def label_problems(
+    labels: CodedLabels, *, where: str, source_of: Callable[[int], str]
+) -> list[Problem]:
     """Return what is wrong with the labels of a source.
 
     Args:
         labels: the labels.
         where: the source, as messages name it.
-        sources: [N] where each row comes from.
+        source_of: says where a row comes from.
     """
     problems = []
     missing = np.flatnonzero(labels.codes < 0)
     if len(missing):
-        rows = [sources[row] for row in missing[:NAMES_SHOWN].tolist()]
+        rows = [source_of(row) for row in missing[:NAMES_SHOWN].tolist()]
         problems.append(
             Problem(
                 where,

@@ -9,8 +9,10 @@ from rayft.data.listing import Listing
 from rayft.data.sources import list_source
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
-from rayft.spec.data import DataSpec, SourceSpec, SplitSpec
-from rayft.store.dataset import DatasetRef, SplitRef
+from rayft.spec.data import DataSpec, LocalCacheSpec, SourceSpec, SplitSpec
+from rayft.spec.size import parse_size
+from rayft.storage.location import Location
+from rayft.store.dataset import CacheRef, DatasetRef, SplitRef
 from rayft.store.splits import Interval, share_intervals
 
 
@@ -61,18 +63,22 @@ def lay_out(data: DataSpec, *, base_dir: Path) -> Layout:
     return Layout(listings=listings, intervals=intervals)
 
 
-def reference(layout: Layout, stores: Mapping[SplitName, Path]) -> DatasetRef:
+def reference(
+    layout: Layout, stores: Mapping[SplitName, Location], *, cache: LocalCacheSpec
+) -> DatasetRef:
     """Return the reference by which workers open the dataset.
 
     Args:
         layout: the dataset's sources and parts.
         stores: the row store of each source.
+        cache: what each machine keeps of stores that are remote.
     """
     splits = {
-        split: SplitRef(store=str(stores[layout.source_of(split)].absolute()), interval=interval)
+        split: SplitRef(store=str(stores[layout.source_of(split)]), interval=interval)
         for split, interval in layout.intervals.items()
     }
-    return DatasetRef(classes=layout.classes, splits=splits)
+    kept = CacheRef(path=cache.path, budget=parse_size(cache.budget))
+    return DatasetRef(classes=layout.classes, splits=splits, cache=kept)
 
 
 def _in_spec(problem: Problem, split: SplitName) -> Problem:

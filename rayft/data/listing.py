@@ -1,7 +1,6 @@
 """A source read as far as it goes without touching a pixel: rows in order, labels, groups."""
 
 import difflib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ import numpy.typing as npt
 
 from rayft.data.labels import CodedLabels, label_problems
 from rayft.data.readers import Reader
-from rayft.errors import DataError, Problem
+from rayft.errors import DataError, Problem, SpecError
+from rayft.storage.location import Location
 from rayft.store.splits import row_hash
 
 
@@ -47,9 +47,11 @@ def make_listing(
     """
     if not len(labels.codes):
         raise DataError(Problem(where, "it has no row", "point the source at files with rows"))
-    unclear = bool((labels.codes < 0).any())
-    sources = reader.sources() if unclear else []
-    if problems := label_problems(labels, where=where, sources=sources):
+
+    def source_of(row: int) -> str:
+        return reader.cut(row, row + 1).sources()[0]
+
+    if problems := label_problems(labels, where=where, source_of=source_of):
         raise DataError(*problems)
     return Listing(where=where, labels=labels, groups=groups, reader=reader)
 
@@ -57,25 +59,25 @@ def make_listing(
 def hash_groups(groups: Iterable[str | None]) -> npt.NDArray[np.uint64]:
     """Return the hash of each group name, 0 for None: such a row is a group of its own."""
     names = list(groups)
-    known: dict[str | None, int] = {name: row_hash(str(name).encode()) or 1 for name in set(names)}
-    known[None] = 0
+    known = {name: group_hash(name) for name in set(names)}
     return np.fromiter((known[name] for name in names), dtype=np.uint64, count=len(names))
 
 
-def resolve_path(path: str, *, base_dir: Path, where: str) -> Path:
-    """Return the absolute path that a source's `path` means.
+def group_hash(name: str | None) -> int:
+    """Return the hash of one group name, 0 for None."""
+    return 0 if name is None else row_hash(name.encode()) or 1
+
+
+def resolve_place(path: str, *, base_dir: Path) -> Location:
+    """Return the place that a source's `path` means, here or in an object store.
 
     Raises:
-        DataError: it is a remote address.
+        DataError: it is an address of another kind.
     """
-    if "://" in path:
-        raise DataError(
-            Problem(
-                where, f"remote path {path!r} cannot be read", "copy the data to a mounted folder"
-            )
-        )
-    # Without `..`, so that what lies inside can be told by comparing names.
-    return Path(os.path.normpath((base_dir / Path(path).expanduser()).absolute()))
+    try:
+        return Location.parse(path, base_dir=base_dir, where=path)
+    except SpecError as error:
+        raise DataError(*error.problems) from error
 
 
 def missing_column(name: str, present: Sequence[str], *, where: str, setting: str) -> Problem:

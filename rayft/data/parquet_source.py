@@ -1,25 +1,38 @@
 """Sources of kind `parquet`: images and labels in columns of parquet files.
 
-Files are read by pyarrow itself and by column, so extension types that would run code on
-reading never come into play.
+Labels are numbered batch by batch, so that a source of ten million rows is listed in the memory
+of its numbers. Only a column of paths is held as text.
 """
 
-import os
-from collections.abc import Sequence
-from glob import glob
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from rayft.data.csv_source import confined_files
-from rayft.data.labels import code_labels
-from rayft.data.listing import Listing, hash_groups, make_listing, missing_column, resolve_path
-from rayft.data.readers import ParquetPart, ParquetRows, Reader, printable
+from rayft.data.labels import CodedLabels, LabelCoder
+from rayft.data.listing import Listing, group_hash, make_listing, missing_column, resolve_place
+from rayft.data.parquet_files import (
+    is_image_type,
+    is_label_type,
+    is_text_type,
+    open_parquet,
+    read_footer,
+    refusing_damage,
+)
+from rayft.data.raw import printable
+from rayft.data.readers import ParquetPart, ParquetRows, Reader
+from rayft.data.remote import in_parallel
+from rayft.data.source_files import SourceFile, SourceFiles, find_files
 from rayft.errors import DataError, Problem
 from rayft.spec.data import ParquetSource
+
+ROWS_PER_SCAN = 65_536
+Numbers = Callable[[str | None], int]
 
 
 def list_parquet(source: ParquetSource, *, base_dir: Path) -> Listing:
@@ -28,79 +41,26 @@ def list_parquet(source: ParquetSource, *, base_dir: Path) -> Listing:
     Raises:
         DataError: files or columns are missing or of the wrong type, or labels are missing.
     """
-    where = printable(str(resolve_path(source.path, base_dir=base_dir, where=source.path)))
-    files = parquet_files(source.path, base_dir=base_dir)
-    schemas = [read_schema(path) for path in files]
+    where = printable(str(resolve_place(source.path, base_dir=base_dir)))
+    found = find_files(source.path, base_dir=base_dir, suffix=".parquet")
+    footers = _each(found, lambda file: read_footer(found.place(file), file.listed))
     problems = [
         problem
-        for path, schema in zip(files, schemas, strict=True)
-        for problem in _schema_problems(source, schema, where=printable(str(path)))
+        for file, (schema, _) in zip(found.files, footers, strict=True)
+        for problem in _schema_problems(source, schema, where=printable(str(found.place(file))))
     ]
     if problems:
         raise DataError(*problems[:10])
-    labels = _texts(files, source.label)
-    groups = None if source.group is None else hash_groups(_texts(files, source.group))
-    reader = _reader(source, files, schemas[0].field(source.image).type, where=where)
-    return make_listing(where=where, labels=code_labels(labels), groups=groups, reader=reader)
+    kind = footers[0][0].field(source.image).type
+    labels = _labels(source, found)
+    groups = _groups(source, found)
+    reader = _reader(source, found, kind, rows=[rows for _, rows in footers], where=where)
+    return make_listing(where=where, labels=labels, groups=groups, reader=reader)
 
 
-def parquet_files(path: str, *, base_dir: Path) -> list[Path]:
-    """Return the files that a source's `path` means, in the order of their names.
-
-    Raises:
-        DataError: there is none.
-    """
-    full = resolve_path(path, base_dir=base_dir, where=path)
-    if full.is_file():
-        return [full]
-    if full.is_dir():
-        found = [file for file in full.glob("*.parquet") if not file.name.startswith(".")]
-    else:
-        # Relative to a root, so that brackets in `base_dir` are not taken for a pattern.
-        names = glob(str(Path(path).expanduser()), root_dir=base_dir)  # noqa: PTH207  as said
-        found = [(base_dir / name).absolute() for name in names]
-    found = sorted(file for file in found if file.is_file())
-    if not found:
-        what = "no parquet file is there; expected a file, a folder or a glob pattern"
-        raise DataError(Problem(printable(str(full)), what, "check the source's `path`"))
-    return found
-
-
-def read_schema(path: Path) -> Any:  # noqa: ANN401  pyarrow has no types
-    """Return the columns of a parquet file.
-
-    Raises:
-        DataError: it is no parquet file.
-    """
-    try:
-        return pq.read_schema(path)
-    except (OSError, pa.ArrowException) as error:
-        fix = "write the file again, or take it out of the source"
-        what = f"it is no parquet file: {error}"
-        raise DataError(Problem(printable(str(path)), what, fix)) from error
-
-
-def is_image_type(kind: Any) -> bool:  # noqa: ANN401  pyarrow has no types
-    """Tell whether a column of this type can hold encoded images."""
-    if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
-    return _is_binary(kind)
-
-
-def is_label_type(kind: Any) -> bool:  # noqa: ANN401  pyarrow has no types
-    """Tell whether a column of this type can hold labels or groups."""
-    if pa.types.is_dictionary(kind):
-        return is_label_type(kind.value_type)
-    return is_text_type(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
-
-
-def is_text_type(kind: Any) -> bool:  # noqa: ANN401  pyarrow has no types
-    """Tell whether a column of this type holds text."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_binary(kind: Any) -> bool:  # noqa: ANN401  pyarrow has no types
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+def _each(found: SourceFiles, function: Callable[[SourceFile], Any]) -> list[Any]:
+    """Call a function on each file; on several at once where that hides an object store's delay."""
+    return in_parallel(function, found.files, threads=1 if found.root.is_local else None)
 
 
 def _schema_problems(source: ParquetSource, schema: Any, *, where: str) -> list[Problem]:  # noqa: ANN401
@@ -124,31 +84,70 @@ def _schema_problems(source: ParquetSource, schema: Any, *, where: str) -> list[
     return problems
 
 
-def _texts(files: Sequence[Path], column: str) -> list[str | None]:
-    """Read one column of all files as text; an empty text counts as missing."""
-    texts: list[str | None] = []
-    for path in files:
-        try:
-            with pq.ParquetFile(path) as file:
-                values = file.read([column]).column(column)
-        except (OSError, pa.ArrowException) as error:
-            fix = "write the file again, or take it out of the source"
-            what = f"column {column!r} cannot be read: {error}"
-            raise DataError(Problem(printable(str(path)), what, fix)) from error
-        if pa.types.is_dictionary(values.type):
-            values = pc.cast(values, values.type.value_type)
-        texts.extend(text or None for text in pc.cast(values, pa.large_string()).to_pylist())
-    return texts
+def _labels(source: ParquetSource, found: SourceFiles) -> CodedLabels:
+    coder = LabelCoder()
+    return coder.coded(_numbers(found, source.label, coder.number, np.int32))
 
 
-def _reader(source: ParquetSource, files: Sequence[Path], kind: Any, *, where: str) -> Reader:  # noqa: ANN401
-    root = Path(os.path.commonpath([path.parent for path in files]))
+def _groups(source: ParquetSource, found: SourceFiles) -> npt.NDArray[np.uint64] | None:
+    if source.group is None:
+        return None
+    return _numbers(found, source.group, group_hash, np.uint64)
+
+
+def _numbers(found: SourceFiles, column: str, number: Numbers, dtype: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+    """Return a number for each row's text in a column, in the order of files and rows."""
+
+    def scan(file: SourceFile) -> npt.NDArray[Any]:
+        parts = [_in_numbers(texts, number, dtype) for texts in _texts(found, file, column)]
+        return np.concatenate([np.empty(0, dtype), *parts])
+
+    return np.concatenate(_each(found, scan))
+
+
+def _in_numbers(texts: Any, number: Numbers, dtype: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+    encoded = texts.dictionary_encode()
+    names = [*encoded.dictionary.to_pylist(), None]
+    table = np.array([number(name or None) for name in names], dtype=dtype)
+    places = encoded.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
+    found: npt.NDArray[Any] = table[places]
+    return found
+
+
+def _texts(found: SourceFiles, file: SourceFile, column: str) -> Iterator[Any]:
+    """Read one column of a file as text, batch by batch."""
+    place = found.place(file)
+    with (
+        refusing_damage(place, f"column {column!r} cannot be read"),
+        open_parquet(place, file.listed) as opened,
+    ):
+        for batch in opened.iter_batches(ROWS_PER_SCAN, columns=[column], use_threads=False):
+            values = batch.column(0)
+            if pa.types.is_dictionary(values.type):
+                values = pc.cast(values, values.type.value_type)
+            yield pc.cast(values, pa.large_string())
+
+
+def _reader(
+    source: ParquetSource,
+    found: SourceFiles,
+    kind: Any,  # noqa: ANN401  pyarrow has no types
+    *,
+    rows: list[int],
+    where: str,
+) -> Reader:
     if is_text_type(kind):
-        return confined_files(root, _texts(files, source.image), where=where)
+        paths = [
+            text or None
+            for file in found.files
+            for texts in _texts(found, file, source.image)
+            for text in texts.to_pylist()
+        ]
+        return confined_files(found.root, paths, where=where)
     parts = tuple(
-        ParquetPart(file=str(path.relative_to(root)), start=0, stop=pq.read_metadata(path).num_rows)
-        for path in files
+        ParquetPart(file=file.path, start=0, stop=count, listed=file.listed)
+        for file, count in zip(found.files, rows, strict=True)
     )
     return ParquetRows(
-        root=str(root), parts=parts, column=source.image, in_struct=pa.types.is_struct(kind)
+        root=found.root, parts=parts, column=source.image, in_struct=pa.types.is_struct(kind)
     )

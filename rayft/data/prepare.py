@@ -7,14 +7,22 @@ from typing import final
 
 from rayft.data.assemble import Runner, StoreRequest, build_store, run_in_process
 from rayft.data.checks import check_disk, refuse_bad_rows
-from rayft.data.facts import exact_facts, expected_bytes, expected_facts
-from rayft.data.fingerprint import FileDigests, digest_files, remembered_digests, store_key
+from rayft.data.facts import exact_facts, expected_facts
+from rayft.data.fingerprint import (
+    FileDigests,
+    digest_files,
+    remembered_digests,
+    source_bytes,
+    store_key,
+)
+from rayft.data.form import form_of
 from rayft.data.layout import Layout, lay_out, reference
 from rayft.data.listing import Listing
 from rayft.data.readers import FileRows, printable
 from rayft.errors import Problem, SpecError
 from rayft.plan.facts import DataFacts, SplitName
 from rayft.spec.data import DataSpec
+from rayft.storage.location import Location
 from rayft.store.dataset import DatasetRef
 
 
@@ -32,7 +40,7 @@ def prepare_dataset(  # noqa: PLR0913  each is a decision of the caller's
     data: DataSpec,
     *,
     base_dir: Path,
-    store_root: Path,
+    store_root: Location,
     image_size: int,
     stored_size: int,
     use_ray: bool,
@@ -43,7 +51,7 @@ def prepare_dataset(  # noqa: PLR0913  each is a decision of the caller's
     Args:
         data: the `data:` section.
         base_dir: the folder that relative paths start from.
-        store_root: the folder of all row stores; on a cluster, one that all nodes share.
+        store_root: the folder of all row stores; on a cluster, one that all nodes see.
         image_size: height and width in pixels that the backbone sees.
         stored_size: height and width of the stored images, at least `image_size`.
         use_ray: build on the Ray cluster this process is connected to, else in this process;
@@ -61,21 +69,21 @@ def prepare_dataset(  # noqa: PLR0913  each is a decision of the caller's
     layout = lay_out(data, base_dir=base_dir)
     check_disk(store_root, needed_bytes=0)
     requests = _requests(data, layout, store_root=store_root, stored_size=stored_size)
-    missing = {r.key: r for r in requests.values() if not r.path(store_root).is_dir()}
-    check_disk(store_root, needed_bytes=sum(_bytes(r) for r in missing.values()))
+    missing = {r.key: r for r in requests.values() if not r.is_built(store_root)}
+    check_disk(store_root, needed_bytes=sum(r.expected_bytes for r in missing.values()))
     progress = _Progress(sum(r.listing.num_rows for r in missing.values()), on_progress)
     run = _runner(use_ray=use_ray)
     built = [
         build_store(request, store_root=store_root, run=run, on_rows=progress.add)
         for request in missing.values()
     ]
-    ref = reference(layout, _paths(requests, store_root))
+    ref = reference(layout, _places(requests, store_root), cache=data.local_cache)
     facts = exact_facts(data, layout, ref)
     return PreparedDataset(ref=ref, facts=facts, built=any(built))
 
 
 def estimate_dataset(
-    data: DataSpec, *, base_dir: Path, store_root: Path, stored_size: int
+    data: DataSpec, *, base_dir: Path, store_root: Location, stored_size: int
 ) -> DataFacts:
     """Tell what a dataset will be, without reading an image or writing anything.
 
@@ -87,19 +95,21 @@ def estimate_dataset(
     """
     layout = lay_out(data, base_dir=base_dir)
     requests: dict[SplitName, StoreRequest] = {}
+    file_bytes: dict[SplitName, int] = {}
     for split, listing in layout.listings.items():
         digests = remembered_digests(listing.reader, store_root=store_root)
-        if digests.pending:
-            break
-        requests[split] = _request(data, listing, digests, stored_size=stored_size)
+        file_bytes[split] = source_bytes(listing.reader, digests)
+        if not digests.pending:
+            requests[split] = _request(data, listing, digests, stored_size=stored_size)
     complete = len(requests) == len(layout.listings)
-    if complete and all(r.path(store_root).is_dir() for r in requests.values()):
-        return exact_facts(data, layout, reference(layout, _paths(requests, store_root)))
-    return expected_facts(layout, stored_size=stored_size)
+    if complete and all(r.is_built(store_root) for r in requests.values()):
+        places = _places(requests, store_root)
+        return exact_facts(data, layout, reference(layout, places, cache=data.local_cache))
+    return expected_facts(data, layout, file_bytes=file_bytes, stored_size=stored_size)
 
 
 def _requests(
-    data: DataSpec, layout: Layout, *, store_root: Path, stored_size: int
+    data: DataSpec, layout: Layout, *, store_root: Location, stored_size: int
 ) -> dict[SplitName, StoreRequest]:
     requests = {}
     for split, listing in layout.listings.items():
@@ -126,12 +136,17 @@ def _refuse_missing_files(listing: Listing, digests: FileDigests, *, limit: floa
 def _request(
     data: DataSpec, listing: Listing, digests: FileDigests, *, stored_size: int
 ) -> StoreRequest:
+    num_rows = listing.num_rows
+    form = form_of(data, num_rows=num_rows, stored_size=stored_size)
+    file_bytes = source_bytes(listing.reader, digests)
+    rows_per_shard = form.rows_per_shard(num_rows=num_rows, file_bytes=file_bytes)
     return StoreRequest(
-        key=store_key(listing, digests, stored_size=stored_size, resize=data.resize),
+        key=store_key(listing, digests, form=form, rows_per_shard=rows_per_shard),
         listing=listing,
         digests=digests,
-        stored_size=stored_size,
-        resize=data.resize,
+        form=form,
+        rows_per_shard=rows_per_shard,
+        file_bytes=file_bytes,
         bad_rows_limit=data.bad_rows.limit,
     )
 
@@ -144,12 +159,10 @@ def _runner(*, use_ray: bool) -> Runner:
     return run_on_ray
 
 
-def _paths(requests: Mapping[SplitName, StoreRequest], store_root: Path) -> dict[SplitName, Path]:
-    return {split: request.path(store_root) for split, request in requests.items()}
-
-
-def _bytes(request: StoreRequest) -> int:
-    return expected_bytes(request.listing.num_rows, stored_size=request.stored_size)
+def _places(
+    requests: Mapping[SplitName, StoreRequest], store_root: Location
+) -> dict[SplitName, Location]:
+    return {split: request.place(store_root) for split, request in requests.items()}
 
 
 @final

@@ -16,6 +16,7 @@ from rayft.data.listing import Listing, hash_groups, make_listing
 from rayft.data.readers import FileRows, Raw, Reader, ValueRows
 from rayft.errors import DataError, Problem, RayftError
 from rayft.spec.data import PythonSource
+from rayft.storage.location import Location
 from rayft.transforms.decode import Unreadable, to_rgb
 
 RowsFunction = Callable[..., Iterable[Mapping[str, object]]]
@@ -108,6 +109,8 @@ def _row_fault(row: object) -> str | None:
     image, label = row["image"], row["label"]
     if not isinstance(image, np.ndarray | bytes | bytearray | str | os.PathLike | Image.Image):
         return f"its image is a {type(image).__name__}"
+    if isinstance(image, str) and "://" in image:
+        return f"its image is the address {image!r}, not a path on this machine"
     if isinstance(image, np.ndarray) and image.dtype != np.uint8:
         return f"its image is an array of {image.dtype}, not uint8"
     if not isinstance(label, str | int | np.integer | None) and not _is_nan(label):
@@ -127,9 +130,9 @@ def _reader(images: list[object], *, base_dir: Path) -> Reader:
     paths = [str(base_dir / Path(i).absolute()) for i in images if isinstance(i, str | os.PathLike)]
     if images and len(paths) == len(images):
         # Files stay where they are and are read where shards are made.
-        root = os.path.commonpath([Path(path).parent for path in paths])
+        root = os.path.normpath(os.path.commonpath([Path(path).parent for path in paths]))
         relative = tuple(os.path.relpath(path, root) for path in paths)
-        return FileRows(root=root, paths=relative, confined=False)
+        return FileRows(root=Location(root), paths=relative, confined=False)
     return ValueRows(values=[_value(image, base_dir=base_dir) for image in images])
 
 

@@ -6,24 +6,29 @@ shard is made. Reading a row never raises for that row's own fault: it gives `Un
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import final
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from rayft.errors import DataError, Problem
+from rayft.data.parquet_rows import ParquetPart, ParquetRows
+from rayft.data.raw import MAX_FILE_BYTES, Raw, printable, too_many_bytes
+from rayft.data.remote import read_ahead, refusing
+from rayft.data.tar_rows import TarPart, TarRows
+from rayft.storage.location import FileState, Location
 from rayft.transforms.decode import Unreadable
 
-Raw = bytes | npt.NDArray[np.uint8] | Unreadable
-"""A row's image before decoding."""
-
-ROWS_PER_READ = 256
-MAX_FILE_BYTES = 512 * 2**20
+__all__ = [
+    "FileRows",
+    "ParquetPart",
+    "ParquetRows",
+    "Raw",
+    "Reader",
+    "TarPart",
+    "TarRows",
+    "ValueRows",
+    "open_regular",
+    "printable",
+]
 
 
 @final
@@ -31,15 +36,19 @@ MAX_FILE_BYTES = 512 * 2**20
 class FileRows:
     """One image file for each row."""
 
-    root: str
-    """Absolute path of the folder that `paths` are relative to."""
+    root: Location
+    """The folder that `paths` are relative to."""
     paths: tuple[str, ...]
     confined: bool
     """Refuse files that lie outside `root` once symbolic links are followed."""
+    listed: tuple[FileState | None, ...] | None = None
+    """What each file was when it was listed, None where it was not there; None as a whole where
+    the files are on this machine."""
 
     def cut(self, start: int, stop: int) -> "FileRows":
         """Return the rows from `start` to `stop`."""
-        return replace(self, paths=self.paths[start:stop])
+        listed = None if self.listed is None else self.listed[start:stop]
+        return replace(self, paths=self.paths[start:stop], listed=listed)
 
     def sources(self) -> list[str]:
         """Return where each row comes from."""
@@ -49,86 +58,45 @@ class FileRows:
         """Return every file, relative to `root`."""
         return list(self.paths)
 
-    def read(self) -> Iterator[Raw]:
-        """Read the rows in order."""
-        root = os.path.realpath(self.root)
-        for path in self.paths:
-            yield _read_file(root, path, confined=self.confined)
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParquetPart:
-    """A range of rows of one parquet file."""
-
-    file: str
-    """Path relative to the reader's root."""
-    start: int
-    stop: int
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParquetRows:
-    """Encoded images in a column of parquet files."""
-
-    root: str
-    parts: tuple[ParquetPart, ...]
-    column: str
-    """The column with the images."""
-    in_struct: bool
-    """The column is a struct, and the images are its member `bytes`."""
-
-    def cut(self, start: int, stop: int) -> "ParquetRows":
-        """Return the rows from `start` to `stop`."""
-        parts, first = [], 0
-        for part in self.parts:
-            begin = part.start + max(0, start - first)
-            end = min(part.stop, part.start + stop - first)
-            if begin < end:
-                parts.append(replace(part, start=begin, stop=end))
-            first += part.stop - part.start
-        return replace(self, parts=tuple(parts))
-
-    def sources(self) -> list[str]:
-        """Return where each row comes from."""
-        return [
-            f"{printable(part.file)}#{row}"
-            for part in self.parts
-            for row in range(part.start, part.stop)
-        ]
-
-    def files(self) -> list[str]:
-        """Return every file, relative to `root`."""
-        return [part.file for part in self.parts]
+    def states(self) -> Mapping[str, FileState | None]:
+        """Return what each file was when it was listed; nothing for files of this machine."""
+        return {} if self.listed is None else dict(zip(self.paths, self.listed, strict=True))
 
     def read(self) -> Iterator[Raw]:
-        """Read the rows in order.
+        """Read the rows in order, several at once from an object store.
 
         Raises:
-            DataError: a file is damaged, so that its rows cannot be told apart.
+            DataError: an object is gone or another since it was listed, or cannot be reached.
         """
-        for part in self.parts:
-            path = Path(self.root, part.file)
-            try:
-                yield from _read_parquet(path, part, reader=self)
-            except (OSError, pa.ArrowException) as error:
-                fix = "write the file again, or take it out of the source"
-                raise DataError(Problem(str(path), f"cannot be read: {error}", fix)) from error
+        if self.listed is not None:
+            files = zip(self.paths, self.listed, strict=True)
+            return read_ahead(self._read_object, files, size_of=_size)
+        root = os.path.realpath(self.root.path)
+        return (_read_file(root, path, confined=self.confined) for path in self.paths)
+
+    def _read_object(self, file: tuple[str, FileState | None]) -> Raw:
+        path, state = file
+        if state is None:
+            return Unreadable("it does not exist")
+        if state.size > MAX_FILE_BYTES:
+            return too_many_bytes(state.size)
+        place = self.root / path
+        with refusing(place):
+            return place.read_bytes(version=state.version or None)
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueRows:
-    """Images already in memory, from a Python function."""
+    """Images already in memory, from a Python function or a data set of arrays."""
 
     values: Sequence[Raw]
     first_row: int = 0
 
     @property
-    def root(self) -> str:
+    def root(self) -> None:
         """No file is involved."""
-        return ""
+        return None
 
     def cut(self, start: int, stop: int) -> "ValueRows":
         """Return the rows from `start` to `stop`."""
@@ -142,26 +110,28 @@ class ValueRows:
         """Return every file: none."""
         return []
 
+    def states(self) -> Mapping[str, FileState | None]:
+        """Return what each file was when it was listed: nothing."""
+        return {}
+
     def read(self) -> Iterator[Raw]:
         """Give the rows in order."""
         return iter(self.values)
 
 
-Reader = FileRows | ParquetRows | ValueRows
+Reader = FileRows | ParquetRows | TarRows | ValueRows
 
 
-def printable(path: str) -> str:
-    """Return a path as valid text, whatever bytes the file system holds."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def open_regular(root: str, path: str, *, confined: bool) -> int | Unreadable:
+def open_regular(
+    root: str, path: str, *, confined: bool, limit: int | None = MAX_FILE_BYTES
+) -> int | Unreadable:
     """Open `path` below `root` and return its descriptor, if it is a regular file.
 
     Args:
         root: a folder with all symbolic links resolved.
         path: relative to `root`.
         confined: refuse what lies outside `root`.
+        limit: most bytes that the file may have; None for a file of many images.
     """
     full = os.path.realpath(os.path.join(root, path))  # noqa: PTH118  fast, one call per row
     if confined and not full.startswith(root.rstrip("/") + "/"):
@@ -172,11 +142,11 @@ def open_regular(root: str, path: str, *, confined: bool) -> int | Unreadable:
     except (OSError, ValueError) as error:
         return Unreadable(f"it cannot be opened: {getattr(error, 'strerror', None) or error}")
     found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_size <= MAX_FILE_BYTES:
+    if stat.S_ISREG(found.st_mode) and (limit is None or found.st_size <= limit):
         return descriptor
     os.close(descriptor)
     if stat.S_ISREG(found.st_mode):
-        return Unreadable(f"it has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+        return too_many_bytes(found.st_size)
     return Unreadable("it is no regular file")
 
 
@@ -191,32 +161,6 @@ def _read_file(root: str, path: str, *, confined: bool) -> Raw:
         return Unreadable(f"it cannot be read: {error.strerror}")
 
 
-def _read_parquet(path: Path, part: ParquetPart, *, reader: ParquetRows) -> Iterator[Raw]:
-    leaf = f"{reader.column}.bytes" if reader.in_struct else reader.column
-    with pq.ParquetFile(path) as file:
-        groups, first = _row_groups(file.metadata, part)
-        skip, left = part.start - first, part.stop - part.start
-        for batch in file.iter_batches(ROWS_PER_READ, row_groups=groups, columns=[leaf]):
-            values = batch.column(0)
-            if reader.in_struct:
-                values = values.field("bytes")
-            taken = values.slice(skip, left)
-            skip = max(0, skip - len(values))
-            left -= len(taken)
-            for value in taken:
-                yield value.as_py() or Unreadable("the row holds no image bytes")
-            if not left:
-                return
-
-
-def _row_groups(metadata: pq.FileMetaData, part: ParquetPart) -> tuple[list[int], int]:
-    groups: list[int] = []
-    first = seen = 0
-    for index in range(metadata.num_row_groups):
-        rows = metadata.row_group(index).num_rows
-        if seen < part.stop and seen + rows > part.start:
-            if not groups:
-                first = seen
-            groups.append(index)
-        seen += rows
-    return groups, first
+def _size(file: tuple[str, FileState | None]) -> int:
+    _, state = file
+    return 0 if state is None else state.size

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rayft.feed.gather import gather_images
 from rayft.store.dataset import Dataset
 
 ROWS_AT_ONCE = 256
@@ -18,7 +19,7 @@ class ChannelStatistics(NamedTuple):
     """Over all pixels; at least 1/255, so that a constant channel can be divided by it."""
 
 
-def channel_statistics(dataset: Dataset) -> ChannelStatistics:
+def channel_statistics(dataset: Dataset, *, threads: int = 1) -> ChannelStatistics:
     """Return mean and standard deviation of each channel over the training split.
 
     Pixels are counted by value, in integers; so the result does not depend on the order or
@@ -27,7 +28,8 @@ def channel_statistics(dataset: Dataset) -> ChannelStatistics:
     split = dataset.splits["train"]
     counts = np.zeros((3, 256), dtype=np.int64)
     for start in range(0, len(split), ROWS_AT_ONCE):
-        pixels = split.store.gather(split.row_ids[start : start + ROWS_AT_ONCE]).reshape(-1, 3)
+        ids = split.row_ids[start : start + ROWS_AT_ONCE]
+        pixels = gather_images(split.store, ids, threads=threads).reshape(-1, 3)
         for channel in range(3):
             counts[channel] += np.bincount(pixels[:, channel], minlength=256)
     # Sums of squares of a large dataset overflow 64 bits only beyond 10^14 pixels.

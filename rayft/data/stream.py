@@ -116,7 +116,9 @@ def _open(ref: str) -> Dataset:
 
 def _opened(ref: str, plan: RunPlan) -> tuple[Prepare, NDArray[np.int64]]:
     split = _open(ref).splits["train"]
-    prepare = make_training_prepare(plan.spec, split, image_size=plan.model.image_size)
+    prepare = make_training_prepare(
+        plan.spec, split, order=plan.order, image_size=plan.model.image_size, threads=1
+    )
     return prepare, split.row_ids
 
 

@@ -7,7 +7,7 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
-from rayft.engine.checkpoint import read_checkpoint
+from rayft.engine.checkpoint_reading import read_checkpoint
 from rayft.engine.device import Device
 from rayft.engine.policies import Policies
 from rayft.engine.run import Ports, Run
@@ -72,7 +72,7 @@ def _resume(run: Run) -> None:
     name = run.ranks.broadcast_text(name)
     if not name:
         return
-    run.restore(read_checkpoint(run.checkpoints.path / name))
+    run.restore(read_checkpoint(run.checkpoints.place / name))
     if run.ranks.rank == 0:
         run.checkpoints.set_best(run.policies.best.name)
         run.events.emit("resumed", {"name": name, "steps_done": run.position.steps_done})

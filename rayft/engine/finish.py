@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rayft.engine.build import load_evaluated_weights
-from rayft.engine.checkpoint import read_checkpoint
+from rayft.engine.checkpoint_reading import read_checkpoint
 from rayft.engine.evaluation import evaluate, finite
 from rayft.engine.run import Run
 from rayft.metrics import ClassificationReport
@@ -24,7 +24,7 @@ def finish(run: Run) -> Outcome:
     """Evaluate the best checkpoint on the test split; the same on every rank."""
     # Rank 0 has saved by the time it sends the name, so the others find the folder.
     name = run.ranks.broadcast_text(run.policies.best.name or "")
-    checkpoint = read_checkpoint(run.checkpoints.path / name)
+    checkpoint = read_checkpoint(run.checkpoints.place / name)
     saved = checkpoint.manifest["metrics"]
     assert isinstance(saved, dict)
     metrics = {key: float(str(value)) for key, value in saved.items()}

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rayft.engine.checkpoint import Checkpoint, CheckpointFolder
+from rayft.engine.checkpoint import CheckpointFolder
+from rayft.engine.checkpoint_reading import Checkpoint
 from rayft.engine.device import Device
 from rayft.engine.meter import Meter
 from rayft.engine.policies import Policies
@@ -109,7 +110,7 @@ class Run:
         if manifest["data_fingerprint"] != self.data_fingerprint:
             raise CheckpointError(
                 Problem(
-                    str(self.checkpoints.path),
+                    str(self.checkpoints.place),
                     "the rows of the dataset changed since this run began",
                     "give the run another name, or restore the data",
                 )

@@ -48,7 +48,11 @@ class InProcessFeed:
         """Open the stream of a phase: for every step from `start_step`, the worker's shards."""
         split = self._dataset.splits["train"]
         prepare = make_training_prepare(
-            self._plan.spec, split, image_size=self._plan.model.image_size
+            self._plan.spec,
+            split,
+            order=self._plan.order,
+            image_size=self._plan.model.image_size,
+            threads=self._plan.resources.threads_per_worker,
         )
         tickets = training_tickets(
             self._plan, phase, split.row_ids, rank=self._rank, start_step=start_step
@@ -61,7 +65,11 @@ class InProcessFeed:
     def evaluation(self, split: SplitName) -> Iterator[Iterator[Batch]]:
         """Open the worker's share of a split, every row once over all workers."""
         rows = self._dataset.splits[split]
-        prepare = make_evaluation_prepare(rows, image_size=self._plan.model.image_size)
+        prepare = make_evaluation_prepare(
+            rows,
+            image_size=self._plan.model.image_size,
+            threads=self._plan.resources.threads_per_worker,
+        )
         tickets = evaluation_tickets(
             rows.row_ids,
             rows_per_batch=self._plan.evaluation_rows,

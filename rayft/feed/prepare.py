@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rayft.feed.ahead import TrainingAhead, evaluation_ahead
+from rayft.feed.gather import gather_images
 from rayft.feed.tickets import Ticket
+from rayft.plan.order import OrderPlan
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import Split
 from rayft.transforms.augment import center_crop, make_augmentation
@@ -29,12 +32,16 @@ class Batch:
 Prepare = Callable[[Ticket], Batch]
 
 
-def make_training_prepare(spec: RunSpec, split: Split, *, image_size: int) -> Prepare:
+def make_training_prepare(
+    spec: RunSpec, split: Split, *, order: OrderPlan, image_size: int, threads: int
+) -> Prepare:
     """Return the function that makes training batches: random views, drawn per row."""
     augment = make_augmentation(spec.augment, image_size=image_size, seed=spec.seed)
+    ahead = TrainingAhead(split.store, order, seed=spec.seed)
 
     def prepare(ticket: Ticket) -> Batch:
-        images = split.store.gather(ticket.row_ids)
+        images = gather_images(split.store, ticket.row_ids, threads=threads)
+        ahead.after(ticket)
         return Batch(
             images=augment(images, ticket.row_ids, epoch=ticket.epoch),
             labels=split.labels_of(ticket.row_ids),
@@ -44,11 +51,16 @@ def make_training_prepare(spec: RunSpec, split: Split, *, image_size: int) -> Pr
     return prepare
 
 
-def make_evaluation_prepare(split: Split, *, image_size: int) -> Prepare:
+def make_evaluation_prepare(split: Split, *, image_size: int, threads: int) -> Prepare:
     """Return the function that makes evaluation batches: the centre of each image."""
 
     def prepare(ticket: Ticket) -> Batch:
-        images = center_crop(split.store.gather(ticket.row_ids), image_size)
-        return Batch(images=images, labels=split.labels_of(ticket.row_ids), ticket=ticket)
+        images = gather_images(split.store, ticket.row_ids, threads=threads)
+        evaluation_ahead(split.store, ticket)
+        return Batch(
+            images=center_crop(images, image_size),
+            labels=split.labels_of(ticket.row_ids),
+            ticket=ticket,
+        )
 
     return prepare

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rayft.feed.order import Ids, epoch_order
+from rayft.feed.order import Ids, order_of_epoch
 from rayft.plan.run_plan import PhasePlan, RunPlan
 
 
@@ -44,7 +44,8 @@ def training_tickets(
         epoch_in_phase, step_in_epoch = divmod(step, plan.steps_per_epoch)
         epoch = phase.first_epoch + epoch_in_phase
         if epoch != order_of:
-            order, order_of = epoch_order(row_ids, seed=plan.spec.seed, epoch=epoch), epoch
+            order_of, seed = epoch, plan.spec.seed
+            order = order_of_epoch(row_ids, seed=seed, epoch=epoch, order=plan.order)
         rows = order[plan.rows_of_step(step_in_epoch)]
         yield tuple(
             Ticket(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rayft.errors import ModelError, Problem
 from rayft.models.weight_files import read_weight_file
+from rayft.storage.location import Location
 
 _WHERE = "model.backbone.weights.checkpoint"
 _MODEL = "model.safetensors"
@@ -55,11 +56,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         fix = "give a checkpoint folder, or the folder of a run"
         raise ModelError(Problem(_WHERE, f"{folder} is no checkpoint: it has no {_MODEL}", fix))
     manifest = _read_manifest(folder / "manifest.json")
-    file = read_weight_file(folder / _MODEL, sha256=manifest.sha256.get(_MODEL), where=_WHERE)
+    file = read_weight_file(
+        Location(str(folder / _MODEL)), sha256=manifest.sha256.get(_MODEL), where=_WHERE
+    )
     state = dict(file.state)
     if _AVERAGE in manifest.sha256:
         sha256 = manifest.sha256[_AVERAGE]
-        average = read_weight_file(folder / _AVERAGE, sha256=sha256, where=_WHERE).state
+        average = read_weight_file(
+            Location(str(folder / _AVERAGE)), sha256=sha256, where=_WHERE
+        ).state
         state |= {name: tensor for name, tensor in average.items() if name in state}
     heads = {
         label: TrainedHead(classes=classes, state=_below(state, f"heads.{label}."))

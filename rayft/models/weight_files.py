@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rayft.errors import ModelError, Problem
+from rayft.storage.location import Location
 
 _NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}
 _WRAPPERS = ("state_dict", "model")
@@ -36,7 +37,7 @@ class WeightFile:
     """What was unwrapped or converted, in words."""
 
 
-def read_weight_file(path: Path, *, sha256: str | None, where: str) -> WeightFile:
+def read_weight_file(path: Location, *, sha256: str | None, where: str) -> WeightFile:
     """Read a `.safetensors`, `.pth` or `.pt` file.
 
     Args:
@@ -62,16 +63,18 @@ def read_weight_file(path: Path, *, sha256: str | None, where: str) -> WeightFil
     )
 
 
-def _read(path: Path, where: str) -> bytes:
+def _read(path: Location, where: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         fix = "correct the path; it starts at the folder of the spec unless it is absolute"
-        raise ModelError(Problem(where, f"cannot read {path}: {error.strerror}", fix)) from error
+        raise ModelError(
+            Problem(where, f"cannot read {path}: {error.strerror or error}", fix)
+        ) from error
 
 
-def _decode(data: bytes, path: Path, where: str) -> object:
-    match path.suffix:
+def _decode(data: bytes, path: Location, where: str) -> object:
+    match Path(path.name).suffix:
         case ".safetensors":
             return _decode_safetensors(data, path, where)
         case ".pth" | ".pt":
@@ -82,7 +85,7 @@ def _decode(data: bytes, path: Path, where: str) -> object:
             raise ModelError(Problem(where, what, fix))
 
 
-def _decode_safetensors(data: bytes, path: Path, where: str) -> object:
+def _decode_safetensors(data: bytes, path: Location, where: str) -> object:
     try:
         return safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -90,7 +93,7 @@ def _decode_safetensors(data: bytes, path: Path, where: str) -> object:
         raise ModelError(Problem(where, what, "get the file again")) from error
 
 
-def _decode_torch(data: bytes, path: Path, where: str) -> object:
+def _decode_torch(data: bytes, path: Location, where: str) -> object:
     try:
         return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except Exception as error:
@@ -124,7 +127,9 @@ def _strip_parallel(state: object, notes: list[str]) -> object:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def _as_plain_tensors(state: object, path: Path, where: str, notes: list[str]) -> dict[str, Tensor]:
+def _as_plain_tensors(
+    state: object, path: Location, where: str, notes: list[str]
+) -> dict[str, Tensor]:
     entries: dict[Any, Any] = dict(state) if isinstance(state, Mapping) else {}
     odd = [
         f"{name}: {type(value).__name__}" for name, value in entries.items() if not _dense(value)

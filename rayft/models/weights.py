@@ -29,6 +29,7 @@ from rayft.spec.model import (
     TimmBackbone,
     TorchvisionBackbone,
 )
+from rayft.storage.location import Location
 
 _WHERE = "model.backbone.weights"
 
@@ -71,10 +72,10 @@ def resolve_weights(spec: BackboneSpec, *, base_dir: Path) -> LoadedWeights | No
         case str(name):
             return _from_name(spec, name, backbone)
         case FileWeights() as file:
-            path = base_dir / Path(file.file).expanduser()
+            path = Location.parse(file.file, base_dir=base_dir, where=f"{_WHERE}.file")
             return _from_file(backbone, path, sha256=file.sha256, words=f"file {file.file}")
         case PackageWeights() as package:
-            path = _path_in_package(package)
+            path = Location(str(_path_in_package(package)))
             words = f"package {package.package}, {package.resource}"
             return _from_file(backbone, path, sha256=package.sha256, words=words)
         case RunWeights() as run:
@@ -116,7 +117,9 @@ def load_weights(model: FineTuneModel, loaded: LoadedWeights, *, classes: tuple[
     return "; ".join(notes)
 
 
-def _from_file(backbone: Backbone, path: Path, *, sha256: str | None, words: str) -> LoadedWeights:
+def _from_file(
+    backbone: Backbone, path: Location, *, sha256: str | None, words: str
+) -> LoadedWeights:
     file = read_weight_file(path, sha256=sha256, where=_WHERE)
     matched = match_by_name_or_order(backbone, file.state)
     return _loaded(file, matched, words)
@@ -130,7 +133,7 @@ def _from_name(spec: BackboneSpec, name: str, backbone: Backbone) -> LoadedWeigh
             named = fetch_timm(spec.name, name)
         case _:
             assert_never(spec)
-    file = read_weight_file(named.path, sha256=named.sha256, where=_WHERE)
+    file = read_weight_file(Location(str(named.path)), sha256=named.sha256, where=_WHERE)
     return _loaded(file, match_by_name(backbone, file.state), named.source)
 
 

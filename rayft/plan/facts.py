@@ -71,11 +71,35 @@ class DataFacts:
     num_bad_rows: int
     """Rows put aside because their image cannot be read."""
     stored_bytes: int
-    """Bytes of the row store on disk; an estimate while not `exact`."""
+    """Bytes of all row stores on disk; an estimate while not `exact`."""
+    stored_as: Literal["decoded", "encoded"]
+    """What a row of the training source's store is."""
+    rows_per_shard: int
+    """Rows in every shard of the training source's store but the last."""
+    num_shards: int
+    """Shards of that store."""
+    train_bytes: int
+    """Bytes of that store."""
 
     def num_rows(self, split: SplitName) -> int:
         """Return the rows of `split`, 0 where it does not exist."""
         return sum(self.counts.get(split, ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """A node that is there, or a kind of nodes that an autoscaler may add."""
+
+    name: str
+    """Its host name and address, or the name of the kind."""
+    resources: Mapping[str, float]
+    """All that Ray can hand out on one such node, in use or not."""
+    memory_bytes: int
+    """Memory of one such node; 0 where it is not known."""
+    count: int = 1
+    """How many of them there are, or can be added at most."""
+    present: bool = True
+    """Whether it is there now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +122,11 @@ class ClusterFacts:
     """What a worker with the default settings would compute on."""
     disk_free_bytes: int
     """Free bytes where `storage_path` lies."""
+    nodes: tuple[NodeFacts, ...] = ()
+    """Nodes that there are, and that can be added as far as the cluster says; empty where only the
+    totals are known."""
+    max_new_nodes: int | None = None
+    """Nodes of all kinds together that can be added; None where only the kinds' own limits hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

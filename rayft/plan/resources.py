@@ -1,13 +1,16 @@
 """What the workers ask for, against what the cluster has and can reach."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from rayft.errors import ClusterError, Problem, SpecError
 from rayft.plan.facts import ClusterFacts
+from rayft.plan.placement import check_placement, in_words, most_workers, worker_memory, workers_now
 from rayft.spec.run import ExactReduction, RunSpec
 
 _MOST_AUTO_CPUS = 8
+_COUNTED = ("CPU", "GPU")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,8 @@ class ResourcePlan:
     reachable_gpus: float | None
     free_cpus: float
     """CPUs left over once every worker runs, for Ray Data."""
+    memory_bytes: int
+    """Memory that one worker can count on, on its device; 0 where it is not known."""
     must_wait: bool
     """The cluster has too little now, and reaches enough by autoscaling or does not say."""
     warnings: tuple[str, ...]
@@ -47,32 +52,55 @@ def plan_resources(spec: RunSpec, cluster: ClusterFacts) -> ResourcePlan:
     device = _device(spec, cluster)
     scaling = spec.scaling
     world_size = max(1, scaling.num_workers)
-    reserved = dict(scaling.resources_per_worker)
-    gpus = reserved.pop("GPU", 1.0 if device == "cuda" else 0.0)
-    cpus = reserved.pop("CPU", None) or _auto_cpus(spec, cluster, world_size)
-    warnings, must_wait = [], False
+    need = _need(spec, cluster, device)
+    warnings = []
     if scaling.num_workers:
-        for name, need, now, reach in (
-            ("CPU", world_size * cpus, cluster.cpus, cluster.max_cpus),
-            ("GPU", world_size * gpus, cluster.gpus, cluster.max_gpus),
-        ):
-            _check_reach(name, need, reach, world_size)
-            if need > now:
-                must_wait = True
-                warnings.append(_waiting(name, need, now, reach, scaling.wait_s))
+        _check_reach(cluster, need, world_size)
+        check_placement(cluster, need, world_size)
+        warnings = _shortages(cluster, need, world_size, scaling.wait_s)
+    must_wait = bool(warnings)
+    if device == "cuda" and not cluster.gpu_memory_bytes:
+        warnings.append(
+            "no GPU is there yet to ask for its memory: set rows_per_device where a worker's whole "
+            "share of a batch may not fit"
+        )
+    cpus, gpus = need["CPU"], need["GPU"]
     return ResourcePlan(
         num_workers=scaling.num_workers,
         device=device,
         cpus_per_worker=cpus,
         gpus_per_worker=gpus,
-        custom_per_worker=tuple(sorted(reserved.items())),
+        custom_per_worker=tuple(sorted(item for item in need.items() if item[0] not in _COUNTED)),
         threads_per_worker=max(1, int(cpus)),
         reachable_cpus=cluster.max_cpus,
         reachable_gpus=cluster.max_gpus,
         free_cpus=max(0.0, (cluster.max_cpus or cluster.cpus) - world_size * cpus),
+        memory_bytes=_memory(cluster, need, device, world_size),
         must_wait=must_wait,
         warnings=tuple(warnings),
     )
+
+
+def _need(
+    spec: RunSpec, cluster: ClusterFacts, device: Literal["cpu", "cuda", "mps"]
+) -> dict[str, float]:
+    """Return what one worker reserves, of every resource."""
+    need = {"CPU": 0.0, "GPU": 1.0 if device == "cuda" else 0.0}
+    need |= spec.scaling.resources_per_worker
+    if not need["CPU"]:
+        need["CPU"] = _auto_cpus(spec, cluster, need)
+    return need
+
+
+def _memory(
+    cluster: ClusterFacts,
+    need: Mapping[str, float],
+    device: Literal["cpu", "cuda", "mps"],
+    world_size: int,
+) -> int:
+    if device == "cuda":
+        return int(cluster.gpu_memory_bytes * min(1.0, need["GPU"]))
+    return worker_memory(cluster, need, world_size)
 
 
 def _device(spec: RunSpec, cluster: ClusterFacts) -> Literal["cpu", "cuda", "mps"]:
@@ -97,31 +125,55 @@ def _device(spec: RunSpec, cluster: ClusterFacts) -> Literal["cpu", "cuda", "mps
     return cluster.device
 
 
-def _auto_cpus(spec: RunSpec, cluster: ClusterFacts, world_size: int) -> float:
+def _auto_cpus(spec: RunSpec, cluster: ClusterFacts, need: Mapping[str, float]) -> float:
+    """Return an equal share of the CPUs, or as much of it as lets every worker find a node."""
     if isinstance(spec.reduction, ExactReduction):
         # Threads change the last bits of a sum, so their number must not follow the workers'.
         return 1.0
+    world_size = max(1, spec.scaling.num_workers)
     available = cluster.cpus if cluster.max_cpus is None else cluster.max_cpus
-    return float(max(1, min(_MOST_AUTO_CPUS, int(available // world_size))))
+    most = max(1, min(_MOST_AUTO_CPUS, int(available // world_size)))
+    for cpus in range(most, 1, -1):
+        room = most_workers(cluster, {**need, "CPU": cpus})
+        if room is None or room >= world_size:
+            return float(cpus)
+    return 1.0
 
 
-def _check_reach(name: str, need: float, reach: float | None, world_size: int) -> None:
-    if reach is None or need <= reach:
-        return
+def _check_reach(cluster: ClusterFacts, need: Mapping[str, float], world_size: int) -> None:
     workers = "1 worker needs" if world_size == 1 else f"{world_size} workers need"
-    raise ClusterError(
-        Problem(
-            "scaling.num_workers",
-            f"{workers} {need:g} {name}s; the cluster reaches {reach:g}",
-            f"lower scaling.num_workers, lower scaling.resources_per_worker.{name}, "
-            "or use a larger cluster",
+    for name, reach in (("CPU", cluster.max_cpus), ("GPU", cluster.max_gpus)):
+        if reach is not None and world_size * need[name] > reach:
+            raise ClusterError(
+                Problem(
+                    "scaling.num_workers",
+                    f"{workers} {world_size * need[name]:g} {name}s; the cluster reaches {reach:g}",
+                    f"lower scaling.num_workers, lower scaling.resources_per_worker.{name}, "
+                    "or use a larger cluster",
+                )
+            )
+
+
+def _shortages(
+    cluster: ClusterFacts, need: Mapping[str, float], world_size: int, wait_s: float
+) -> list[str]:
+    """Say what the cluster lacks now, and may still get."""
+    wait = f"waiting at most {wait_s:g} s (scaling.wait_s)"
+    found = []
+    for name, now, reach in (
+        ("CPU", cluster.cpus, cluster.max_cpus),
+        ("GPU", cluster.gpus, cluster.max_gpus),
+    ):
+        wanted = world_size * need[name]
+        if wanted > now:
+            limit = "does not say what it can reach" if reach is None else f"can reach {reach:g}"
+            found.append(
+                f"the workers need {wanted:g} {name}s; the cluster has {now:g} and {limit}; {wait}"
+            )
+    fit = workers_now(cluster, need)
+    if cluster.nodes and not found and fit < world_size:
+        found.append(
+            f"{fit} of {world_size} workers, with {in_words(need)} each, fit on the nodes that are "
+            f"there; {wait}"
         )
-    )
-
-
-def _waiting(name: str, need: float, now: float, reach: float | None, wait_s: float) -> str:
-    limit = "does not say what it can reach" if reach is None else f"can reach {reach:g}"
-    return (
-        f"the workers need {need:g} {name}s; the cluster has {now:g} and {limit}; "
-        f"waiting at most {wait_s:g} s (scaling.wait_s)"
-    )
+    return found

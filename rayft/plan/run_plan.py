@@ -12,6 +12,7 @@ from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.ingest import IngestPlan, plan_ingest
 from rayft.plan.ledger import Ledger, make_ledger
 from rayft.plan.memory import MemoryEstimate, estimate_memory
+from rayft.plan.order import OrderPlan, plan_order
 from rayft.plan.resources import ResourcePlan, plan_resources
 from rayft.plan.schedule import Schedule, length_in_steps, make_schedule
 from rayft.spec.run import RunSpec
@@ -61,6 +62,7 @@ class RunPlan:
     precision: Literal["fp32", "bf16"]
     precision_reason: str
     ingest: IngestPlan
+    order: OrderPlan
     speeds: Speeds
     best_metric: str | None
     memory_budget_bytes: int
@@ -126,6 +128,7 @@ def make_plan(
             model_rows_per_s=(precision == "bf16" and speeds.bf16_rows_per_s)
             or speeds.fp32_rows_per_s,
         ),
+        order=plan_order(spec, data),
         speeds=speeds,
         best_metric=spec.best_metric
         or ("validation/accuracy" if "validation" in data.counts else None),

@@ -1,9 +1,14 @@
-"""How large images are stored, so that training can cut from them."""
+"""How large images are stored, so that training can cut from them, and in which form."""
 
 import math
+from typing import Literal
 
 from rayft.spec.augment import RandomResizedCrop
+from rayft.spec.data import DataSpec
 from rayft.spec.run import RunSpec
+
+_MOST_DECODED_BYTES = 16 * 2**30
+"""Of one source, for `stored_as: auto`. Beyond it a disk read often costs more than decoding."""
 
 
 def stored_size(spec: RunSpec, *, image_size: int) -> int:
@@ -17,3 +22,10 @@ def stored_size(spec: RunSpec, *, image_size: int) -> int:
     if any(isinstance(operation, RandomResizedCrop) for operation in spec.augment):
         return math.ceil(image_size * 8 / 7)
     return image_size
+
+
+def stored_as(data: DataSpec, *, num_rows: int, stored_size: int) -> Literal["decoded", "encoded"]:
+    """Return what the row store of a source of `num_rows` rows holds."""
+    if data.stored_as != "auto":
+        return data.stored_as
+    return "decoded" if num_rows * stored_size**2 * 3 <= _MOST_DECODED_BYTES else "encoded"

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from rayft.engine.build import load_evaluated_weights
-from rayft.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from rayft.engine.checkpoint_reading import Checkpoint, find_checkpoint, read_checkpoint
 from rayft.engine.device import Device
 from rayft.engine.evaluation import evaluate as evaluate_rows
 from rayft.engine.ports import Json, OneRank
@@ -20,6 +20,7 @@ from rayft.plan.run_plan import RunPlan
 from rayft.runtime.preflight import OnRows, places_of, plan_prepared, prepare_rows, unheard
 from rayft.spec.load import spec_from_data
 from rayft.spec.run import RunSpec
+from rayft.storage.location import Location
 from rayft.store.dataset import Dataset, open_dataset
 
 _NOT_MEASURED = Speeds(prepare_rows_per_s=1.0, fp32_rows_per_s=1.0, bf16_rows_per_s=None)
@@ -49,7 +50,8 @@ def evaluate(
         CheckpointError: there is no such checkpoint, or it knows other classes than the data.
         DataError: the rows cannot be read.
     """
-    folder = find_checkpoint(Path(path))
+    place = Location.parse(str(path), base_dir=Path.cwd(), where="checkpoint")
+    folder = find_checkpoint(place)
     checkpoint = read_checkpoint(folder)
     spec = _spec(checkpoint, overrides)
     places = places_of(spec)
@@ -96,7 +98,7 @@ def _as_trained(plan: RunPlan, checkpoint: Checkpoint) -> RunPlan:
     return replace(plan, model=model)
 
 
-def _check_classes(checkpoint: Checkpoint, dataset: Dataset, folder: Path) -> None:
+def _check_classes(checkpoint: Checkpoint, dataset: Dataset, folder: Location) -> None:
     classes = checkpoint.manifest["classes"]
     assert isinstance(classes, dict)
     known = classes["label"]

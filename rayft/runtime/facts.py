@@ -1,37 +1,55 @@
 """Facts about the machine, or about the cluster that Ray is connected to."""
 
-import json
 import os
 import platform
-from pathlib import Path
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import psutil
 import ray
 import torch
 
-from rayft.plan.facts import ClusterFacts
+from rayft.plan.facts import ClusterFacts, NodeFacts
+from rayft.runtime.each_node import NoAnswer, Node, alive_nodes, ask_each, own_node_id
+from rayft.runtime.growth import Growth, growth_of
+from rayft.runtime.machine import Machine, memory_bytes, this_machine
+from rayft.storage.location import Location
 
 _SLOW_BF16 = ("V100", "P100", "T4", "P4", "K80")
+_WAIT_S = 60.0
+_asked: dict[str, Machine] = {}
+"""Machines that answered, by the id of their node: what they are does not change."""
 
 
-def cluster_facts(storage_path: Path) -> ClusterFacts:
-    """Return what the connected Ray cluster has, or this machine where none is connected."""
-    disk = _disk_free(storage_path)
+def cluster_facts(storage: Location) -> ClusterFacts:
+    """Return what the connected Ray cluster has, or this machine where none is connected.
+
+    Args:
+        storage: the folder of all runs.
+    """
+    disk = _disk_free(storage)
     if ray.is_initialized():
         return _ray_facts(disk)
     gpus = torch.cuda.device_count()
     cpus = float(available_cpus())
+    memory = memory_bytes()
+    here = NodeFacts(
+        name=platform.node(),
+        resources={"CPU": cpus, "GPU": float(gpus), "memory": float(memory)},
+        memory_bytes=memory,
+    )
     return ClusterFacts(
         cpus=cpus,
         gpus=float(gpus),
-        memory_bytes=_memory_bytes(),
-        gpu_memory_bytes=_gpu_memory(),
+        memory_bytes=memory,
+        gpu_memory_bytes=_own_gpu_memory(),
         max_cpus=cpus,
         max_gpus=float(gpus),
-        bf16=_local_bf16(),
-        device=_local_device(),
+        bf16=_own_bf16(),
+        device=_own_device(),
         disk_free_bytes=disk,
+        nodes=(here,),
     )
 
 
@@ -41,96 +59,130 @@ def available_cpus() -> int:
 
 
 def _ray_facts(disk: int) -> ClusterFacts:
-    present = ray.cluster_resources()
-    reach = _reach()
-    gpus = float(present.get("GPU", 0))
-    max_gpus = None if reach is None else max(gpus, reach.get("GPU", 0.0))
-    slow = any(f"accelerator_type:{name}" in present for name in _SLOW_BF16)
+    nodes = alive_nodes()
+    machines = _machines([node for node in nodes if node.holds_workers])
+    growth = growth_of(nodes)
+    there = [_node_facts(node, machines.get(node.id)) for node in nodes]
+    all_nodes = (*there, *(growth.kinds if growth else ()))
+    gpus = sum(node.resources.get("GPU", 0.0) for node in nodes)
+    cpus = sum(node.resources.get("CPU", 0.0) for node in nodes)
+    max_gpus = _reach("GPU", gpus, growth)
     has_gpu = gpus > 0 or bool(max_gpus)
+    memories = [machine.memory_bytes for machine in machines.values()]
+    gpu_memories = [m.gpu_memory_bytes for m in machines.values() if m.gpu_memory_bytes]
     return ClusterFacts(
-        cpus=float(present.get("CPU", 0)),
+        cpus=cpus,
         gpus=gpus,
-        memory_bytes=_smallest_node_bytes(),
-        gpu_memory_bytes=_gpu_memory(),
-        max_cpus=None if reach is None else max(float(present.get("CPU", 0)), reach["CPU"]),
+        memory_bytes=min(memories, default=0),
+        gpu_memory_bytes=min(gpu_memories, default=0),
+        max_cpus=_reach("CPU", cpus, growth),
         max_gpus=max_gpus,
-        bf16=not slow if has_gpu else _local_bf16(),
-        device="cuda" if has_gpu else _local_device(),
+        bf16=_gpu_bf16(all_nodes, machines.values()) if has_gpu else _cpu_bf16(machines.values()),
+        device="cuda" if has_gpu else _device_without_cuda(nodes),
         disk_free_bytes=disk,
+        nodes=all_nodes,
+        max_new_nodes=growth.most if growth else None,
     )
 
 
-def _smallest_node_bytes() -> int:
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) == 1 and nodes[0]["NodeManagerHostname"] == platform.node():
-        # What Ray counts as memory is what was free when it started: it would change the plan.
-        return _memory_bytes()
-    found = [int(node["Resources"].get("memory", 0)) for node in nodes]
-    return min((number for number in found if number), default=0)
+def _node_facts(node: Node, machine: Machine | None) -> NodeFacts:
+    return NodeFacts(
+        name=node.name,
+        resources=node.resources,
+        memory_bytes=machine.memory_bytes if machine else 0,
+    )
 
 
-def _reach() -> dict[str, float] | None:
-    """Return what the cluster can grow to; None where it grows and does not say how far."""
-    # No public call tells the autoscaler's limits (Ray 2.60).
-    limits = ray._private.state.state.get_max_resources_from_cluster_config()
-    if limits is not None:
-        return {name: float(value) for name, value in limits.items()} | {
-            "CPU": float(limits.get("CPU", 0))
-        }
-    if _has_autoscaler():
+def _reach(resource: str, now: float, growth: Growth | None) -> float | None:
+    """Return how much of a resource the cluster can grow to; None where it does not say."""
+    if growth is None:
         return None
-    present = ray.cluster_resources()
-    return {"CPU": float(present.get("CPU", 0)), "GPU": float(present.get("GPU", 0))}
+    left, total = growth.most, now
+    for kind in sorted(growth.kinds, key=lambda kind: -kind.resources.get(resource, 0.0)):
+        taken = min(left, kind.count)
+        total += taken * kind.resources.get(resource, 0.0)
+        left -= taken
+    return total
 
 
-def _has_autoscaler() -> bool:
-    from ray.experimental.internal_kv import _internal_kv_get
+def _machines(nodes: Sequence[Node]) -> dict[str, Machine]:
+    """Return what is behind each node, as far as they answer.
 
-    # The monitor writes its status here, on clusters without an autoscaler too: there it takes
-    # each node for a type of its own, named after it.
-    report = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}").get("autoscaler_report")
-    if not report:
-        return False
-    nodes = {f"node_{node['NodeID']}" for node in ray.nodes()}
-    return not nodes.issuperset(report["active_nodes"] or {})
+    GPUs are asked on one node of each kind only: it takes torch there seconds to look.
+    """
+    own, wanted = own_node_id(), [node.id for node in nodes]
+    nodes = [node for node in nodes if node.id not in _asked]
+    kinds = {_gpu_kind(node): node.id for node in nodes if node.resources.get("GPU", 0) > 0}
+    asks_gpus = set(kinds.values()) - ({own} if torch.cuda.is_available() else set())
+    plain = [node for node in nodes if node.id not in asks_gpus and node.id != own]
+    with_gpus = [node for node in nodes if node.id in asks_gpus]
+    answers = {
+        **ask_each(plain, lambda: this_machine(with_gpus=False), wait_s=_WAIT_S),
+        **ask_each(with_gpus, lambda: this_machine(with_gpus=True), wait_s=_WAIT_S),
+    }
+    _asked.update((name, one) for name, one in answers.items() if not isinstance(one, NoAnswer))
+    if own not in _asked:
+        _asked[own] = _own_machine()
+    return {node_id: _asked[node_id] for node_id in wanted if node_id in _asked}
 
 
-def _disk_free(path: Path) -> int:
-    nearest = path
+def _gpu_kind(node: Node) -> str:
+    return " ".join(sorted(name for name in node.resources if name.startswith("accelerator_type:")))
+
+
+def _own_machine() -> Machine:
+    return Machine(
+        memory_bytes=memory_bytes(),
+        cpu_bf16=_own_cpu_bf16(),
+        gpu_memory_bytes=_own_gpu_memory(),
+        gpu_bf16=_own_bf16() if torch.cuda.is_available() else False,
+    )
+
+
+def _gpu_bf16(nodes: Iterable[NodeFacts], machines: Iterable[Machine]) -> bool:
+    """Return whether the GPUs have bf16, from themselves, or from their names until one is up."""
+    asked = [machine.gpu_bf16 for machine in machines if machine.gpu_memory_bytes]
+    slow = {f"accelerator_type:{name}" for name in _SLOW_BF16}
+    return all(asked) and not any(slow & node.resources.keys() for node in nodes)
+
+
+def _cpu_bf16(machines: Iterable[Machine]) -> bool:
+    return _own_cpu_bf16() and all(machine.cpu_bf16 for machine in machines)
+
+
+def _disk_free(storage: Location) -> int:
+    if not storage.is_local:
+        return sys.maxsize
+    nearest = storage.path
     while not nearest.exists():
         nearest = nearest.parent
     return int(psutil.disk_usage(str(nearest)).free)
 
 
-def _memory_bytes() -> int:
-    total = int(psutil.virtual_memory().total)
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file():
-        text = limit.read_text().strip()
-        if text.isdigit():
-            total = min(total, int(text))
-    return total
+def _own_gpu_memory() -> int:
+    gpus = range(torch.cuda.device_count())
+    return min((torch.cuda.get_device_properties(gpu).total_memory for gpu in gpus), default=0)
 
 
-def _gpu_memory() -> int:
-    if not torch.cuda.is_available():
-        return 0
-    return min(
-        torch.cuda.get_device_properties(index).total_memory
-        for index in range(torch.cuda.device_count())
-    )
-
-
-def _local_device() -> Literal["cpu", "cuda", "mps"]:
+def _own_device() -> Literal["cpu", "cuda", "mps"]:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _local_bf16() -> bool:
+def _device_without_cuda(nodes: Sequence[Node]) -> Literal["cpu", "mps"]:
+    alone = [node.id for node in nodes] == [own_node_id()]
+    return "mps" if alone and torch.backends.mps.is_available() else "cpu"
+
+
+def _own_bf16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.get_device_capability() >= (8, 0)
     if torch.backends.mps.is_available():
         return False
+    return _own_cpu_bf16()
+
+
+def _own_cpu_bf16() -> bool:
     # Without these instructions a CPU converts to fp32 and back, which is slower than fp32.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

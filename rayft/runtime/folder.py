@@ -2,9 +2,8 @@
 
 NAME/
     spec.yaml      what was asked for, with every default filled in
-    lock           held by the driver; the kernel lets go of it when the process dies
     attempt        number of the newest attempt; an older one may no longer write
-    journal.jsonl  events, one JSON object a line
+    journal.jsonl  events, one JSON object a line; in an object store a folder of pieces, journal/
     checkpoints/   step-*/ and the name of the best one
     result.json    once finished
 """
@@ -14,16 +13,18 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+
+import yaml
 
 from rayft.engine.checkpoint import CheckpointFolder
 from rayft.engine.ports import Json
-from rayft.errors import CheckpointError, DataError, Problem, TrainingError
+from rayft.errors import CheckpointError, Problem, TrainingError
 from rayft.plan.run_plan import RunPlan
-from rayft.spec.load import load_spec
+from rayft.spec.load import spec_from_data
 from rayft.spec.overrides import dump_spec, spec_differences
 from rayft.spec.run import RunSpec
-from rayft.storage.commit import exclusive, write_file_atomically
+from rayft.storage.location import Location
+from rayft.storage.lock import locked
 
 _MAY_CHANGE = ("scaling", "ingest", "checkpoint", "storage_path")
 """Settings that change where and how fast a run goes, and not what it computes."""
@@ -32,25 +33,25 @@ _MAY_CHANGE = ("scaling", "ingest", "checkpoint", "storage_path")
 class RunFolder:
     """The folder of one run under `storage_path`."""
 
-    def __init__(self, storage_path: Path, name: str) -> None:
-        self.path = storage_path / name
-        self.journal = self.path / "journal.jsonl"
+    def __init__(self, storage_path: Location, name: str) -> None:
+        self.place = storage_path / name
 
     @property
-    def result_file(self) -> Path:
+    def result_file(self) -> Location:
         """File with the outcome of a finished run."""
-        return self.path / "result.json"
+        return self.place / "result.json"
 
     def result(self) -> dict[str, Json] | None:
         """Return the outcome, or None while the run is not finished."""
-        if not self.result_file.is_file():
+        try:
+            result: dict[str, Json] = json.loads(self.result_file.read_bytes())
+        except FileNotFoundError:
             return None
-        result: dict[str, Json] = json.loads(self.result_file.read_text())
         return result
 
     def write_result(self, result: dict[str, Json]) -> None:
         """Write the outcome; from then on the run is finished."""
-        write_file_atomically(self.result_file, json.dumps(result, indent=1).encode())
+        self.result_file.write_bytes(json.dumps(result, indent=1).encode())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -59,19 +60,19 @@ class RunFolder:
         Raises:
             CheckpointError: another process holds the run.
         """
-        lock = self.path.parent / ".locks" / f"{self.path.name}.lock"
+        lock = self.place.parent / ".locks" / f"{self.place.name}.lock"
+        holder = f"process {os.getpid()} on {platform.node()}"
         with ExitStack() as stack:
             try:
-                stack.enter_context(exclusive(lock, wait=False))
+                stack.enter_context(locked(lock, holder=holder, wait=False))
             except BlockingIOError as error:
                 raise CheckpointError(
                     Problem(
-                        str(self.path),
-                        f"the run is being trained by {lock.read_text() or 'another process'}",
+                        str(self.place),
+                        f"the run is being trained by {error.strerror}",
                         "wait for it or stop it, or give this run another name",
                     )
                 ) from error
-            lock.write_text(f"process {os.getpid()} on {platform.node()}")
             yield
 
     def check_same(self, spec: RunSpec) -> None:
@@ -80,19 +81,20 @@ class RunFolder:
         Raises:
             CheckpointError: it was begun with another spec; lists the differences.
         """
-        file = self.path / "spec.yaml"
-        if not file.is_file() or not self.has_checkpoints():
+        file = self.place / "spec.yaml"
+        if not file.exists() or not self.has_checkpoints():
             return
+        begun = spec_from_data(yaml.safe_load(file.read_bytes()), ())
         found = [
             difference
-            for difference in spec_differences(load_spec(file).spec, spec)
+            for difference in spec_differences(begun, spec)
             if difference.path.split(".")[0] not in _MAY_CHANGE
         ]
         if found:
             rows = "\n".join(f"    {d.path}: {d.old!r} -> {d.new!r}" for d in found)
             raise CheckpointError(
                 Problem(
-                    str(self.path),
+                    str(self.place),
                     f"the run was begun with another spec (begun with -> asked for):\n{rows}",
                     "give this run another name, or ask for what it was begun with",
                 )
@@ -100,24 +102,23 @@ class RunFolder:
 
     def begin(self, spec: RunSpec, plan: RunPlan) -> None:
         """Write what was asked for, and what followed from the machine, of a run that begins."""
-        self.path.mkdir(parents=True, exist_ok=True)
         if self.has_checkpoints():
             return
-        write_file_atomically(self.path / "spec.yaml", dump_spec(spec).encode())
+        (self.place / "spec.yaml").write_bytes(dump_spec(spec).encode())
         pinned: dict[str, Json] = {
             "precision": plan.precision,
             "rows_per_device": plan.max_rows_per_device,
             "num_workers": plan.resources.num_workers,
             "cpus_per_worker": plan.resources.cpus_per_worker,
         }
-        write_file_atomically(self.path / "pinned.json", json.dumps(pinned).encode())
+        (self.place / "pinned.json").write_bytes(json.dumps(pinned).encode())
 
     def pinned(self, spec: RunSpec) -> RunSpec:
         """Put in place of `auto` what the run began with: a resumed run must compute alike."""
-        file = self.path / "pinned.json"
-        if not file.is_file() or not self.has_checkpoints():
+        file = self.place / "pinned.json"
+        if not file.exists() or not self.has_checkpoints():
             return spec
-        began = json.loads(file.read_text())
+        began = json.loads(file.read_bytes())
         changes: dict[str, object] = {
             "precision": began["precision"],
             "rows_per_device": began["rows_per_device"],
@@ -130,13 +131,15 @@ class RunFolder:
     def begin_attempt(self) -> int:
         """Count a new attempt; from now on older ones may not write."""
         number = self.attempt() + 1
-        write_file_atomically(self.path / "attempt", str(number).encode())
+        (self.place / "attempt").write_bytes(str(number).encode())
         return number
 
     def attempt(self) -> int:
         """Return the number of the newest attempt, 0 before the first."""
-        file = self.path / "attempt"
-        return int(file.read_text()) if file.is_file() else 0
+        try:
+            return int((self.place / "attempt").read_bytes())
+        except FileNotFoundError:
+            return 0
 
     def checkpoints(self, *, keep: int, attempt: int) -> CheckpointFolder:
         """Return the run's checkpoints, as seen by an attempt that may write while it is newest."""
@@ -145,13 +148,13 @@ class RunFolder:
             if self.attempt() != attempt:
                 raise TrainingError(
                     Problem(
-                        str(self.path),
+                        str(self.place),
                         f"attempt {attempt} was replaced by attempt {self.attempt()}",
                         "nothing; the newer one goes on",
                     )
                 )
 
-        return CheckpointFolder(self.path / "checkpoints", keep=keep, fence=fence)
+        return CheckpointFolder(self.place / "checkpoints", keep=keep, fence=fence)
 
     def check_checkpoints(self, *, on_damaged: Callable[[dict[str, Json]], None]) -> None:
         """Verify the newest checkpoint before anything starts; put damaged ones aside.
@@ -163,41 +166,22 @@ class RunFolder:
         def tell(name: str, problem: str) -> None:
             on_damaged({"kind": "damaged", "name": name, "problem": problem})
 
-        CheckpointFolder(self.path / "checkpoints").newest(on_damaged=tell)
+        CheckpointFolder(self.place / "checkpoints").newest(on_damaged=tell)
 
     def has_checkpoints(self) -> bool:
         """Return whether the run has got as far as a checkpoint."""
-        return bool(CheckpointFolder(self.path / "checkpoints").names())
+        return bool(CheckpointFolder(self.place / "checkpoints").names())
 
-    def stop_file(self, attempt: int) -> Path:
+    def stop_file(self, attempt: int) -> Location:
         """File whose presence asks an attempt to save and stop."""
-        return self.path / f"stop-{attempt}"
+        return self.place / f"stop-{attempt}"
 
-    def over_file(self, attempt: int) -> Path:
+    def over_file(self, attempt: int) -> Location:
         """File whose presence says that an attempt is over and must not be restarted."""
-        return self.path / f"over-{attempt}"
+        return self.place / f"over-{attempt}"
 
     def sweep(self) -> None:
         """Delete the marks of earlier attempts."""
-        for pattern in ("stop-*", "over-*"):
-            for mark in self.path.glob(pattern):
-                mark.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Check that `path` can be made and written to, without making it.
-
-    Raises:
-        DataError: it cannot.
-    """
-    nearest = path
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise DataError(
-            Problem(
-                "storage_path",
-                f"no permission to write to {nearest}",
-                "choose another storage_path, or change the permission",
-            )
-        )
+        for name in self.place.children():
+            if name.startswith(("stop-", "over-")):
+                (self.place / name).delete()

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -17,7 +16,8 @@ from rayft.feed.feed import Feed, InProcessFeed
 from rayft.models.weights import LoadedWeights
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.folder import RunFolder
-from rayft.runtime.journal import JournalEvents, NoEvents
+from rayft.runtime.journal import NoEvents, open_journal
+from rayft.storage.location import Location
 from rayft.store.dataset import Dataset, DatasetRef, open_dataset
 
 
@@ -34,7 +34,7 @@ class Job:
     @property
     def folder(self) -> RunFolder:
         """Return the folder of the run."""
-        return RunFolder(Path(self.storage_path), self.plan.spec.name)
+        return RunFolder(Location(self.storage_path), self.plan.spec.name)
 
 
 def work(
@@ -56,18 +56,14 @@ def work(
         raise
 
 
-def _journal(job: Job) -> JournalEvents:
-    folder = job.folder
-    return JournalEvents(
-        folder.journal, attempt=job.attempt, stop_file=folder.stop_file(job.attempt)
-    )
+def _journal(job: Job) -> Events:
+    folder, attempt = job.folder, job.attempt
+    return open_journal(folder.place, attempt=attempt, stop_file=folder.stop_file(attempt))
 
 
 def _end_attempt(job: Job, error: RayftError) -> None:
     """Mark the attempt as over and write why, once, whichever rank is first."""
-    try:
-        job.folder.over_file(job.attempt).touch(exist_ok=False)
-    except FileExistsError:
+    if not job.folder.over_file(job.attempt).create(b""):
         return
     problems: list[Json] = [[p.where, p.what, p.fix] for p in error.problems]
     kind = "stopped" if isinstance(error, Stopped) else "failed"
@@ -101,9 +97,9 @@ def _work(
     outcome = finish(run)
     if ranks.rank == 0:
         result: dict[str, Json] = {
-            "run": str(folder.path),
+            "run": str(folder.place),
             "status": "finished",
-            "checkpoint": str(folder.path / "checkpoints" / outcome.checkpoint),
+            "checkpoint": str(folder.place / "checkpoints" / outcome.checkpoint),
             "metrics": dict(outcome.metrics),
             "phases": _phases(run),
             "throughput": {

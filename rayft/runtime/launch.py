@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from typing import cast
@@ -13,22 +14,25 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 import rayft.errors
 from rayft.engine.ports import OneRank
 from rayft.engine.ranks import DistributedRanks
-from rayft.errors import ClusterError, Problem, Stopped, TrainingError
+from rayft.errors import Problem, RayftError, Stopped, TrainingError
 from rayft.models.weights import LoadedWeights
-from rayft.plan.resources import ResourcePlan
+from rayft.runtime.address import check_address, named_cluster, nothing_there
 from rayft.runtime.allocator import ENVIRONMENT, inherited_by_children, keep_freed_memory
 from rayft.runtime.facts import available_cpus
 from rayft.runtime.job import Job, work
-from rayft.runtime.journal import Event, JournalReader
+from rayft.runtime.journal import ENDS, Event, Reader, read_journal
+from rayft.runtime.nodes import check_nodes
 from rayft.runtime.packed import PackedWeights, packed, unpacked
-from rayft.runtime.signals import stop_on_signals, stop_signal
+from rayft.runtime.signals import StopRequest, exit_on_sigterm, stop_on_signals
+from rayft.runtime.waiting import reservation, wait_for_room
+from rayft.storage.location import Location
 
 OnEvent = Callable[[Event], None]
 _LOOK_EVERY_S = 0.2
-_ENDS = {"finished", "stopped", "failed"}
 
-# Read by Ray Train's controller, which inherits them: how often it looks at its workers, and that
-# it leaves `print` alone.
+# Ray Train hands these on to its controller: how often it looks at its workers, and that it leaves
+# `print` alone. They must not go into the driver's runtime environment: a job that was submitted
+# with one of them in its own could then not connect.
 _TRAIN_ENV = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -36,7 +40,15 @@ _TRAIN_ENV = {
 
 
 def start_ray() -> bool:
-    """Connect to the cluster around, or start one on this machine; return whether it is ours."""
+    """Connect to the cluster that `RAY_ADDRESS` names, or start one on this machine.
+
+    Returns:
+        Whether this call has connected: to disconnect, which also ends a cluster that was started
+        here, is then the caller's to do.
+
+    Raises:
+        ClusterError: no cluster answers at `RAY_ADDRESS`.
+    """
     if ray.is_initialized():
         return False
     for name, value in _TRAIN_ENV.items():
@@ -45,19 +57,32 @@ def start_ray() -> bool:
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     options = {"log_to_driver": False, "logging_level": "ERROR"}
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(runtime_env={"env_vars": _TRAIN_ENV}, **options)
-        return False
-    with inherited_by_children():
-        # The CPUs that the plan counted; Ray's own count may differ inside a container.
-        ray.init(num_cpus=available_cpus(), include_dashboard=False, **options)
+    address = named_cluster()
+    if address is None:
+        with inherited_by_children():
+            # The CPUs that the plan counted; Ray's own count may differ inside a container. Without
+            # "local" Ray would take to a cluster that someone has started on this machine.
+            ray.init("local", num_cpus=available_cpus(), include_dashboard=False, **options)
+    else:
+        check_address(address)
+        try:
+            ray.init(address, **options)
+        except ConnectionError as error:
+            raise nothing_there(address, str(error)) from error
+    exit_on_sigterm()
     return True
 
 
-def connect_if_told() -> None:
-    """Connect to the cluster that `RAY_ADDRESS` names; start nothing."""
-    if "RAY_ADDRESS" in os.environ:
-        start_ray()
+def connect_if_told() -> bool:
+    """Connect to the cluster that `RAY_ADDRESS` names; start nothing.
+
+    Returns:
+        Whether this call has connected.
+
+    Raises:
+        ClusterError: no cluster answers there.
+    """
+    return named_cluster() is not None and start_ray()
 
 
 def train_here(job: Job, weights: LoadedWeights | None, on_event: OnEvent) -> None:
@@ -68,21 +93,21 @@ def train_here(job: Job, weights: LoadedWeights | None, on_event: OnEvent) -> No
         TrainingError: the run cannot go on.
     """
     device = torch.device(job.plan.resources.device)
-    reader = JournalReader(job.folder.journal, attempt=job.attempt)
+    reader = read_journal(job.folder.place, attempt=job.attempt)
     done = threading.Event()
     watcher = threading.Thread(
         target=_pass_on_until, args=(reader, on_event, done), name="rayft-journal"
     )
     watcher.start()
-    try:
-        keep_freed_memory()
-        with stop_on_signals(job):
+    keep_freed_memory()
+    with stop_on_signals(job) as request:
+        try:
             work(job, weights, ranks=OneRank(), device=device)
-    except Stopped as stopped:
-        raise Stopped(*stopped.problems, signal=stop_signal(job)) from None
-    finally:
-        done.set()
-        watcher.join()
+        except Stopped as stopped:
+            raise Stopped(*stopped.problems, signal=request.signal) from None
+        finally:
+            done.set()
+            watcher.join()
 
 
 def train_on_ray(
@@ -90,30 +115,71 @@ def train_on_ray(
 ) -> None:
     """Train with Ray Train workers, which Ray restarts where one is lost.
 
+    Args:
+        job: the attempt.
+        weights: pretrained weights.
+        on_event: hears what the workers write to the journal.
+        owns_cluster: whether rayft connected to Ray, and disconnects when this returns.
+
     Raises:
         Stopped: asked to by a signal.
         TrainingError: the run cannot go on, or failed too often.
-        ClusterError: the nodes that were waited for did not come.
+        ClusterError: the nodes that were waited for did not come, or differ from the driver.
     """
-    wait_for_resources(job.plan.resources, wait_s=job.plan.spec.scaling.wait_s)
-    reader = JournalReader(job.folder.journal, attempt=job.attempt)
+    started_here = owns_cluster and named_cluster() is None
+    reader = read_journal(job.folder.place, attempt=job.attempt)
     # Workers of our own cluster inherit this, and start faster without a runtime environment.
-    environment = {} if owns_cluster else ENVIRONMENT
-    fit = _Fit(job, weights, environment)
-    with stop_on_signals(job):
+    fit = _Fit(job, weights, {} if started_here else _environment())
+    with stop_on_signals(job) as request:
+        if not started_here:
+            _wait_for_room(job, request)
         fit.start()
-        end: Event | None = None
-        while fit.is_alive():
-            end = _pass_on(reader, on_event) or end
-            if end is not None and end["kind"] != "finished" and owns_cluster:
-                # The group would be restarted only to find that the attempt is over.
-                break
-            fit.join(_LOOK_EVERY_S)
-        end = _pass_on(reader, on_event) or end
-    _conclude(job, end, fit.error)
+        end = _watch(fit, reader, on_event, request if owns_cluster else None)
+    _conclude(job, end, fit.error, request.signal)
 
 
-def _conclude(job: Job, end: Event | None, error: BaseException | None) -> None:
+def _wait_for_room(job: Job, request: StopRequest) -> None:
+    resources = job.plan.resources
+    wait_for_room(resources, wait_s=job.plan.spec.scaling.wait_s, request=request)
+    if resources.must_wait:
+        # Nodes have come since the others were checked.
+        check_nodes(Location(job.storage_path))
+
+
+def _environment() -> dict[str, str]:
+    """Return what workers on a cluster that runs already need, and the job does not set itself."""
+    given = ray.get_runtime_context().runtime_env.get("env_vars", {})
+    return {name: value for name, value in ENVIRONMENT.items() if name not in given}
+
+
+def _watch(
+    fit: "_Fit", reader: Reader, on_event: OnEvent, leaves: StopRequest | None
+) -> Event | None:
+    """Hand events on until the workers are done; return the one that ends the attempt.
+
+    Args:
+        fit: the workers.
+        reader: what they write.
+        on_event: hears it.
+        leaves: given where the connection to Ray is left afterwards, which ends the workers too:
+            an attempt that is over is then left at once, and so is one that was asked to stop
+            before its first event. Otherwise Ray Train would have to start the workers again, for
+            them to find that the attempt is over.
+    """
+    end, heard = None, False
+    while fit.is_alive():
+        for event in reader.new_events():
+            heard = True
+            on_event(event)
+            end = event if event["kind"] in ENDS else end
+        over = end is not None and end["kind"] != "finished"
+        if leaves and (over or (leaves.signal and not heard)):
+            return end
+        fit.join(_LOOK_EVERY_S)
+    return _pass_on(reader, on_event) or end
+
+
+def _conclude(job: Job, end: Event | None, error: BaseException | None, signal: int) -> None:
     if end is not None and end["kind"] == "finished":
         return
     if end is not None:
@@ -121,14 +187,26 @@ def _conclude(job: Job, end: Event | None, error: BaseException | None) -> None:
         problems = [Problem(*map(str, problem)) for problem in found]
         if end["kind"] != "stopped":
             raise getattr(rayft.errors, str(end["error"]), TrainingError)(*problems)
-        raise Stopped(*problems, signal=stop_signal(job))
+        raise Stopped(*problems, signal=signal)
+    if signal:
+        what = "stopped as asked, before the first step of this attempt"
+        fix = "run the same command again to go on"
+        raise Stopped(Problem(str(job.folder.place), what, fix), signal=signal)
+    if (deliberate := _deliberate(error)) is not None:
+        raise deliberate
     raise TrainingError(
         Problem(
-            str(job.folder.path),
+            str(job.folder.place),
             f"the workers failed more than scaling.max_failures allows: {_root_cause(error)}",
             "look at the cause; the same command goes on from the newest checkpoint",
         )
     ) from error
+
+
+def _deliberate(error: BaseException | None) -> RayftError | None:
+    """Return what a worker refused and could not write to the journal, which it may not see."""
+    failures = getattr(error, "worker_failures", None) or {}
+    return next((one for one in failures.values() if isinstance(one, RayftError)), None)
 
 
 def _root_cause(error: BaseException | None) -> str:
@@ -156,13 +234,14 @@ class _Fit(threading.Thread):
     def run(self) -> None:
         """Run the attempt to its end."""
         try:
-            _make_trainer(self._job, self._weights, self._environment).fit()
+            with tempfile.TemporaryDirectory(prefix="rayft-train-") as notes:
+                _make_trainer(self._job, self._weights, self._environment, notes).fit()
         except BaseException as error:  # noqa: BLE001  raised by the thread that waits
             self.error = error
 
 
 def _make_trainer(
-    job: Job, weights: LoadedWeights | None, environment: Mapping[str, str]
+    job: Job, weights: LoadedWeights | None, environment: Mapping[str, str], notes: str
 ) -> "ray.train.torch.TorchTrainer":
     from ray.train.torch import TorchTrainer
 
@@ -174,24 +253,18 @@ def _make_trainer(
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers,
             use_gpu=resources.device == "cuda",
-            resources_per_worker=_reservation(resources),
+            resources_per_worker=reservation(resources),
         ),
         run_config=RunConfig(
             # A name of its own for each attempt: Ray's index of an earlier one, which is not
             # crash-safe, can then never be in the way.
             name=f"attempt-{job.attempt:04d}",
-            storage_path=str(job.folder.path / "ray"),
+            # Ray keeps notes of its own here; what a run needs is in its folder.
+            storage_path=notes,
             failure_config=FailureConfig(max_failures=scaling.max_failures),
             worker_runtime_env={"env_vars": dict(environment)} if environment else None,
         ),
     )
-
-
-def _reservation(resources: ResourcePlan) -> dict[str, float]:
-    reserved = {"CPU": resources.cpus_per_worker, **dict(resources.custom_per_worker)}
-    if resources.gpus_per_worker:
-        reserved["GPU"] = resources.gpus_per_worker
-    return reserved
 
 
 def _ray_worker(config: dict[str, object]) -> None:
@@ -206,42 +279,17 @@ def _ray_worker(config: dict[str, object]) -> None:
     ray.train.report(metrics)
 
 
-def wait_for_resources(resources: ResourcePlan, *, wait_s: float) -> None:
-    """Wait until an autoscaler has brought what the workers need.
-
-    Raises:
-        ClusterError: it did not within `wait_s`.
-    """
-    if not resources.must_wait:
-        return
-    group = ray.util.placement_group(
-        [_reservation(resources)] * resources.num_workers, strategy="PACK"
-    )
-    try:
-        if not group.wait(wait_s):
-            raise ClusterError(
-                Problem(
-                    "scaling",
-                    f"{resources.num_workers} workers with {_reservation(resources)} each did not "
-                    f"fit within {wait_s:g} s",
-                    "check the cluster's limits, or raise scaling.wait_s",
-                )
-            )
-    finally:
-        ray.util.remove_placement_group(group)
-
-
-def _pass_on(reader: JournalReader, on_event: OnEvent) -> Event | None:
-    """Hand new events on; return the one that ends the attempt, if it came."""
+def _pass_on(reader: Reader, on_event: OnEvent) -> Event | None:
+    """Hand the last events on; return the one that ends the attempt, if it came."""
     end = None
-    for event in reader.new_events():
+    for event in reader.new_events(last=True):
         on_event(event)
-        if event["kind"] in _ENDS:
-            end = event
+        end = event if event["kind"] in ENDS else end
     return end
 
 
-def _pass_on_until(reader: JournalReader, on_event: OnEvent, done: threading.Event) -> None:
+def _pass_on_until(reader: Reader, on_event: OnEvent, done: threading.Event) -> None:
     while not done.wait(_LOOK_EVERY_S):
-        _pass_on(reader, on_event)
+        for event in reader.new_events():
+            on_event(event)
     _pass_on(reader, on_event)

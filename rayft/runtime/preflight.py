@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rayft.data.prepare import PreparedDataset, estimate_dataset, prepare_dataset
 from rayft.data.statistics import channel_statistics
-from rayft.engine.checkpoint import find_checkpoint
+from rayft.engine.checkpoint_reading import find_checkpoint, on_disk
 from rayft.errors import Problem, SpecError
 from rayft.metrics import check_metric
 from rayft.models.facts import model_facts
@@ -19,11 +19,12 @@ from rayft.plan.resources import plan_resources
 from rayft.plan.run_plan import RunPlan, make_plan
 from rayft.plan.storage import stored_size
 from rayft.runtime.facts import cluster_facts
-from rayft.runtime.folder import check_writable
 from rayft.runtime.probe import measure_speeds
 from rayft.spec.data import ComputedNormalization, GivenNormalization
-from rayft.spec.model import RunWeights
+from rayft.spec.model import BackboneSpec, RunWeights
 from rayft.spec.run import RunSpec
+from rayft.storage.check import check_storage
+from rayft.storage.location import Location
 from rayft.store.dataset import open_dataset
 
 OnRows = Callable[[int, int], None]
@@ -40,10 +41,10 @@ class Places:
 
     base_dir: Path
     """Folder that relative paths in the spec start from: the current one."""
-    storage_path: Path
+    storage_path: Location
 
     @property
-    def store_root(self) -> Path:
+    def store_root(self) -> Location:
         """Folder of the row stores, shared by all runs of a `storage_path`."""
         return self.storage_path / ".stores"
 
@@ -54,7 +55,8 @@ def places_of(spec: RunSpec) -> Places:
     Ray's workers change their current folder, so nothing relative may reach them.
     """
     base_dir = Path.cwd()
-    return Places(base_dir, (base_dir / Path(spec.storage_path).expanduser()).resolve())
+    storage = Location.parse(spec.storage_path, base_dir=base_dir, where="storage_path")
+    return Places(base_dir, Location(str(storage.path.resolve())) if storage.is_local else storage)
 
 
 def plan_before(spec: RunSpec, places: Places) -> RunPlan:
@@ -79,7 +81,7 @@ def check(spec: RunSpec, places: Places) -> RunPlan:
     Raises:
         RequestError: the request cannot be honoured.
     """
-    check_writable(places.storage_path)
+    check_storage(places.storage_path, setting="storage_path")
     return plan_before(spec, places)
 
 
@@ -91,15 +93,26 @@ def resolve(spec: RunSpec, places: Places, plan: RunPlan) -> LoadedWeights | Non
     """
     backbone = spec.model.backbone
     if isinstance(backbone.weights, RunWeights):
-        # A run means its best checkpoint.
-        named = places.base_dir / Path(backbone.weights.checkpoint).expanduser()
-        weights_spec = RunWeights(checkpoint=str(find_checkpoint(named)))
-        backbone = backbone.model_copy(update={"weights": weights_spec})
-    weights = resolve_weights(backbone, base_dir=places.base_dir)
+        weights = _resolve_run(backbone, backbone.weights, places)
+    else:
+        weights = resolve_weights(backbone, base_dir=places.base_dir)
     if weights is not None:
         model = make_model(spec.model, num_classes=len(plan.data.classes), seed=spec.seed)
         load_weights(model, weights, classes=plan.data.classes)
     return weights
+
+
+def _resolve_run(
+    backbone: BackboneSpec, weights: RunWeights, places: Places
+) -> LoadedWeights | None:
+    where = "model.backbone.weights.checkpoint"
+    named = Location.parse(weights.checkpoint, base_dir=places.base_dir, where=where)
+    # A run means its best checkpoint.
+    found = find_checkpoint(named)
+    with on_disk(found) as folder:
+        here = backbone.model_copy(update={"weights": RunWeights(checkpoint=str(folder))})
+        loaded = resolve_weights(here, base_dir=places.base_dir)
+    return None if loaded is None else replace(loaded, source=f"checkpoint {found}")
 
 
 def _check_compiler(spec: RunSpec, device: str) -> None:
@@ -184,7 +197,7 @@ def _plan(
         spec,
         model,
         cluster,
-        num_classes=len(data.classes),
+        data=data,
         stored_size=stored_size(spec, image_size=model.image_size),
         threads=resources.threads_per_worker,
     )

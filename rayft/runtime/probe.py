@@ -1,21 +1,28 @@
 """What this machine really does in a second: a short probe of preparing and of the model."""
 
+import io
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import torch
+from PIL import Image
 
 from rayft.models.model import FineTuneModel, make_model
 from rayft.objectives.objective import make_objective
 from rayft.optim.modes import set_trainable, set_training_modes
-from rayft.plan.facts import ClusterFacts, ModelFacts, Speeds
+from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.ledger import make_ledger
+from rayft.spec.data import ResizeMode
 from rayft.spec.run import RunSpec
+from rayft.store.manifest import StoredAs
 from rayft.transforms.augment import make_augmentation
+from rayft.transforms.decode_batch import decode_batch
 
 _PREPARED_ROWS = 64
+_DECODED_ROWS = 16
 _MULTIPLY_ADDS = 1e9
 """Of one probed forward pass: some ten milliseconds on a CPU core."""
 _MOST_ROWS = 16
@@ -30,7 +37,7 @@ def measure_speeds(
     model: ModelFacts,
     cluster: ClusterFacts,
     *,
-    num_classes: int,
+    data: DataFacts,
     stored_size: int,
     threads: int,
 ) -> Speeds:
@@ -40,12 +47,12 @@ def measure_speeds(
     bf16: which of them is faster depends on the network and its input size. For accelerators the
     pace is an estimate from above.
     """
-    prepare = _prepare_rows_per_s(spec, image_size=model.image_size, stored_size=stored_size)
+    prepare = _prepare_rows_per_s(spec, model, stored_size=stored_size, stored_as=data.stored_as)
     if cluster.device != "cpu" and spec.device != "cpu":
         flops = sum(group.flops_per_row for group in (*model.groups, *model.heads))
         pace = _GPU_MULTIPLY_ADDS_PER_S / max(1, flops * _PASSES)
         return Speeds(prepare_rows_per_s=prepare, fp32_rows_per_s=pace, bf16_rows_per_s=None)
-    probed = _Step(spec, model, num_classes=num_classes)
+    probed = _Step(spec, model, num_classes=len(data.classes))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -60,13 +67,27 @@ def measure_speeds(
     )
 
 
-def _prepare_rows_per_s(spec: RunSpec, *, image_size: int, stored_size: int) -> float:
-    augment = make_augmentation(spec.augment, image_size=image_size, seed=spec.seed)
+def _prepare_rows_per_s(
+    spec: RunSpec, model: ModelFacts, *, stored_size: int, stored_as: StoredAs
+) -> float:
+    augment = make_augmentation(spec.augment, image_size=model.image_size, seed=spec.seed)
     images = np.zeros((_PREPARED_ROWS, stored_size, stored_size, 3), np.uint8)
     ids = np.arange(_PREPARED_ROWS, dtype=np.int64)
     # Gathering is a copy of the rows.
-    seconds = _best_of(lambda: augment(images.copy(), ids, epoch=0))
-    return _PREPARED_ROWS / seconds
+    seconds = _best_of(lambda: augment(images.copy(), ids, epoch=0)) / _PREPARED_ROWS
+    if stored_as == "encoded":
+        seconds += _decode_seconds(stored_size, spec.data.resize)
+    return 1 / seconds
+
+
+def _decode_seconds(size: int, resize: ResizeMode) -> float:
+    """Return the seconds that one thread takes for a picture with about a photo's detail."""
+    coarse = np.random.Generator(np.random.Philox(0)).integers(0, 256, (32, 32, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(file, "JPEG")
+    files = [file.getvalue()] * _DECODED_ROWS
+    decode = partial(decode_batch, files, size=size, resize=resize, threads=1)
+    return _best_of(decode) / _DECODED_ROWS
 
 
 class _Step:

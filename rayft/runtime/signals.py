@@ -1,42 +1,74 @@
-"""Signals to the driver: the first asks the run to save and stop, a second ends it at once."""
+"""Signals to the driver: the first asks the run to save and stop, a second ends it at once.
 
+`ray job stop` sends SIGTERM to the driver once and kills it some seconds later; a terminal sends
+SIGINT at every Ctrl-C.
+"""
+
+import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from rayft.runtime.job import Job
 
+_log = logging.getLogger(__name__)
+
+
+class StopRequest:
+    """What signals have asked of an attempt so far."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        """Number of the signal that asked the attempt to save and stop; 0 where none did."""
+
 
 @contextmanager
-def stop_on_signals(job: Job) -> Iterator[None]:
+def stop_on_signals(job: Job) -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request to save and stop, a second into an end.
 
     Only the main thread can take signals; elsewhere this does nothing.
     """
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield request
         return
-    stop_file = job.folder.stop_file(job.attempt)
 
     def ask(number: int, frame: FrameType | None) -> None:
         del frame
-        if stop_file.exists():
+        if request.signal:
             os._exit(128 + number)
-        stop_file.write_text(str(number))
+        request.signal = number
+        # In a thread: the file may lie in an object store, and a handler must not wait for one.
+        threading.Thread(target=_ask, args=(job, number), name="rayft-stop", daemon=True).start()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def stop_signal(job: Job) -> int:
-    """Return the number of the signal that asked the attempt to stop, 0 where none did."""
-    file: Path = job.folder.stop_file(job.attempt)
-    return int(file.read_text() or 0) if file.exists() else 0
+def _ask(job: Job, number: int) -> None:
+    try:
+        job.folder.stop_file(job.attempt).write_bytes(str(number).encode())
+    except OSError as error:
+        _log.error("the workers could not be asked to stop: %s", error)
+
+
+def exit_on_sigterm() -> None:
+    """Let SIGTERM end the process in good order, with the exit code that shells expect of it.
+
+    Ray, once connected, would end it with 15, which says nothing.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    del frame
+    sys.exit(128 + number)

@@ -129,7 +129,7 @@ def _run(
     job = Job(
         plan=plan,
         dataset=prepared.ref.to_json(),
-        storage_path=str(folder.path.parent),
+        storage_path=str(folder.place.parent),
         attempt=folder.begin_attempt(),
     )
     if plan.resources.num_workers:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rayft.spec.base import Fraction, Positive, Probability, Spec
+from rayft.spec.size import SizeText
 
 
 class FolderSource(Spec):
@@ -12,7 +13,7 @@ class FolderSource(Spec):
 
     kind: Literal["folder"]
     path: str
-    """Folder that holds the class folders."""
+    """Folder that holds the class folders, or its address in an object store."""
 
 
 class ParquetSource(Spec):
@@ -20,7 +21,8 @@ class ParquetSource(Spec):
 
     kind: Literal["parquet"]
     path: str
-    """A file, a folder or a glob pattern; files are read in the order of their names."""
+    """A file, a folder or a glob pattern, here or in an object store; files are read in the order
+    of their names."""
     image: str = "image"
     """Column with the image: encoded bytes, a struct with `bytes` and `path`, or a path."""
     label: str = "label"
@@ -34,7 +36,7 @@ class CsvSource(Spec):
 
     kind: Literal["csv"]
     path: str
-    """The CSV file, with a header line."""
+    """The CSV file, with a header line; here or in an object store."""
     image: str = "image"
     """Column with the image's path, relative to `root`."""
     label: str = "label"
@@ -42,7 +44,8 @@ class CsvSource(Spec):
     group: str | None = None
     """Column whose equal values must fall into the same split (a patient, a video)."""
     root: str | None = None
-    """Folder the paths are relative to; the CSV file's own folder when left out."""
+    """Folder the paths are relative to, here or in an object store; the CSV file's own folder when
+    left out."""
 
 
 class PythonSource(Spec):
@@ -57,8 +60,79 @@ class PythonSource(Spec):
     """Keyword arguments for the function."""
 
 
+class TorchvisionSource(Spec):
+    """One of torchvision's data sets, in the files that torchvision keeps of it."""
+
+    kind: Literal["torchvision"]
+    name: Literal["CIFAR10", "CIFAR100", "FashionMNIST", "Flowers102", "OxfordIIITPet"]
+    """The data set, as torchvision calls it."""
+    root: str
+    """Folder that torchvision keeps the data set in: its `root`."""
+    split: Literal["train", "trainval", "val", "test"]
+    """The part of the data set: `train` or `test`; Flowers102 has `val` as well, and OxfordIIITPet
+    has `trainval` and `test`."""
+    download: bool = False
+    """Let torchvision download what is missing, already when the run is planned."""
+
+    @model_validator(mode="after")
+    def _has_the_split(self) -> Self:
+        known = TORCHVISION_SPLITS[self.name]
+        if self.split not in known:
+            raise ValueError(
+                f"split is {self.split!r}, and {self.name} has {', '.join(known)}; "
+                f"write {' or '.join(known)}"
+            )
+        return self
+
+
+TORCHVISION_SPLITS = {
+    "CIFAR10": ("train", "test"),
+    "CIFAR100": ("train", "test"),
+    "FashionMNIST": ("train", "test"),
+    "Flowers102": ("train", "val", "test"),
+    "OxfordIIITPet": ("trainval", "test"),
+}
+"""The parts of each data set, as torchvision calls them."""
+
+
+class WebDatasetSource(Spec):
+    """Samples in tar files, as WebDataset writes them: members that share a name are a row."""
+
+    kind: Literal["webdataset"]
+    path: str
+    """A tar file, a folder, a glob pattern or a range such as `train-{000..099}.tar`, here or in an
+    object store; files are read in the order of their names."""
+    image: str = "jpg;jpeg;png;webp"
+    """Extensions of the member with the image, separated by `;`; the first that a sample has
+    counts."""
+    label: str = "cls"
+    """Extension of the member with the class: text or an integer, or JSON with `label_key`."""
+    label_key: str | None = None
+    """Key of the class in the JSON object that the label's member holds."""
+
+    @model_validator(mode="after")
+    def _key_goes_with_json(self) -> Self:
+        is_json = self.label.split(".")[-1] == "json"
+        if is_json and self.label_key is None:
+            raise ValueError("label_key is not given, and label is JSON; name the key of the class")
+        if not is_json and self.label_key is not None:
+            raise ValueError(
+                f"label_key has no effect while label is {self.label!r}; remove it, or set label "
+                "to json"
+            )
+        if not all(part.strip(" .") for part in (*self.image.split(";"), self.label)):
+            raise ValueError("image or label has an empty extension; write some such as 'jpg;png'")
+        return self
+
+
 SourceSpec = Annotated[
-    FolderSource | ParquetSource | CsvSource | PythonSource, Field(discriminator="kind")
+    FolderSource
+    | ParquetSource
+    | CsvSource
+    | TorchvisionSource
+    | WebDatasetSource
+    | PythonSource,
+    Field(discriminator="kind"),
 ]
 
 
@@ -118,6 +192,21 @@ NormalizationSpec = Annotated[
 ]
 
 
+ResizeMode = Literal["crop", "stretch", "pad"]
+"""How an image becomes square."""
+
+
+class LocalCacheSpec(Spec):
+    """What each machine keeps of prepared rows that lie in an object store."""
+
+    path: str = "auto"
+    """Folder on each machine, shared by its workers; `auto` is `$RAYFT_CACHE_DIR`, or else
+    `~/.cache/rayft`."""
+    budget: SizeText = "50 GB"
+    """Most bytes it takes. Rows beyond it are fetched again in every epoch, in windows of a third
+    of it."""
+
+
 class DataSpec(Spec):
     """Where rows come from and how they are split."""
 
@@ -135,11 +224,20 @@ class DataSpec(Spec):
     stored_size: int | Literal["auto"] = "auto"
     """Height and width in pixels of the stored images. `auto` is `image_size`, or 8/7 of it where
     `random_resized_crop` needs room; evaluation takes the centre."""
-    resize: Literal["crop", "stretch", "pad"] = "crop"
+    resize: ResizeMode = "crop"
     """How an image becomes square: scale the shorter side and keep the centre, stretch both sides,
     or scale the longer side and pad with black."""
     normalize: NormalizationSpec = WeightsNormalization()
     """Mean and standard deviation that images are normalised with."""
+    stored_as: Literal["auto", "decoded", "encoded"] = "auto"
+    """What the row store holds: pixels (fast), or each image's file (small, decoded again in every
+    epoch). Same batches either way. `auto` takes pixels up to 16 GiB a source."""
+    order: Literal["auto", "permutation", "windowed"] = "auto"
+    """Order of rows in an epoch: all mixed, or shards mixed and rows mixed within windows of
+    shards. `auto` takes windows where the rows lie in an object store and exceed
+    `local_cache.budget`."""
+    local_cache: LocalCacheSpec = LocalCacheSpec()
+    """What each machine keeps of rows that lie in an object store."""
 
     @model_validator(mode="after")
     def _shares_leave_training_rows(self) -> Self:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from rayft.spec.augment import AugmentSpec, RandomResizedCrop
 from rayft.spec.base import Positive, Spec
-from rayft.spec.data import DataSpec
+from rayft.spec.data import DataSpec, LocalCacheSpec
 from rayft.spec.model import ModelSpec
 from rayft.spec.training import (
     AdamW,
@@ -75,7 +75,8 @@ class RunSpec(Spec):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of row order, augmentation, dropout and new weights."""
     storage_path: str = "~/rayft_results"
-    """Folder for runs and prepared data; every node must see it."""
+    """Folder for runs and prepared data: a path that every node sees, or an address in an object
+    store, such as `s3://bucket/folder` or `gs://bucket/folder`."""
     data: DataSpec
     """Where rows come from and how they are split."""
     augment: tuple[AugmentSpec, ...] = ()
@@ -165,6 +166,13 @@ class RunSpec(Spec):
             raise ValueError(
                 "data.stored_size has no effect without random_resized_crop; remove it, or add "
                 "{kind: random_resized_crop} to augment"
+            )
+        windowed = self.data.order == "windowed"
+        remote = self.storage_path.startswith(("s3://", "gs://"))
+        if self.data.local_cache != LocalCacheSpec() and not (remote or windowed):
+            raise ValueError(
+                "data.local_cache has no effect while storage_path is a folder; remove it, or set "
+                "storage_path to an object store"
             )
         if set(self.model.heads) != {"label"}:
             raise ValueError(

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rayft.plan.facts import SplitName
+from rayft.storage.location import Location
+from rayft.store.cache import ShardCache, cache_folder
 from rayft.store.rows import RowStore
 from rayft.store.splits import Interval
 
@@ -20,8 +22,18 @@ class SplitRef:
     """Where the rows of a split are: a store, and the share of its places."""
 
     store: str
-    """Path of the row store."""
+    """Place of the row store: an absolute path or an address."""
     interval: Interval = field(default_factory=Interval)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheRef:
+    """Where and how much of remote stores each machine keeps."""
+
+    path: str
+    """As the spec names it: `auto` may be another folder on each machine."""
+    budget: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +43,14 @@ class DatasetRef:
     classes: tuple[str, ...]
     """Label names of the training source; a label's integer is its place here."""
     splits: Mapping[SplitName, SplitRef]
+    cache: CacheRef
 
     def to_json(self) -> str:
         """Return the reference as JSON text."""
         return json.dumps(
             {
                 "classes": self.classes,
+                "cache": asdict(self.cache),
                 "splits": {name: asdict(split) for name, split in self.splits.items()},
             }
         )
@@ -49,7 +63,8 @@ class DatasetRef:
             name: SplitRef(store=split["store"], interval=Interval(**split["interval"]))
             for name, split in fields["splits"].items()
         }
-        return cls(classes=tuple(fields["classes"]), splits=splits)
+        cache = CacheRef(**fields["cache"])
+        return cls(classes=tuple(fields["classes"]), splits=splits, cache=cache)
 
 
 @final
@@ -116,7 +131,9 @@ def open_dataset(ref: DatasetRef) -> Dataset:
     Raises:
         DataError: a store is missing or damaged.
     """
-    stores = {path: RowStore.open(path) for path in {ref.store for ref in ref.splits.values()}}
+    cache = ShardCache(folder=cache_folder(ref.cache.path), budget=ref.cache.budget)
+    places = {split.store for split in ref.splits.values()}
+    stores = {place: RowStore.open(Location(place), cache) for place in sorted(places)}
     splits: dict[SplitName, Split] = {
         name: Split(stores[split.store], interval=split.interval, classes=ref.classes)
         for name, split in ref.splits.items()

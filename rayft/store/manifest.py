@@ -1,21 +1,27 @@
-"""What a row store says about itself: `manifest.json`."""
+"""What a row store says about itself: `manifest.json`, written last."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from rayft.errors import DataError, Problem
+from rayft.spec.data import ResizeMode
+from rayft.storage.location import Location
 
-FORMAT_VERSION = 1
-"""Raised whenever shards or manifest change in a way that old code would misread."""
+FORMAT_VERSION = 2
+"""Raised whenever files or manifest change in a way that old code would misread."""
 
 MANIFEST_NAME = "manifest.json"
 
+StoredAs = Literal["decoded", "encoded"]
+"""Pixels of one size, or each image's file as it came."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShardEntry:
-    """One shard file."""
+class FileRecord:
+    """One file of a store beside the manifest."""
 
     file: str
     sha256: str
@@ -41,13 +47,19 @@ class Manifest:
 
     key: str
     """Hash of everything the store was made from; the same key means the same bytes."""
+    stored_as: StoredAs
     stored_size: int
-    """Height and width of every image in pixels."""
+    """Height and width in pixels of every image once it is decoded."""
+    resize: ResizeMode
+    """How an image becomes square; decoding an encoded store needs it."""
     rows_per_shard: int
     """Rows in every shard but the last."""
     classes: tuple[str, ...]
     """Label names as the source writes them; the `label` column holds places in this list."""
-    shards: tuple[ShardEntry, ...]
+    index: FileRecord
+    """The small columns of all rows."""
+    shards: tuple[FileRecord, ...]
+    """The images."""
     quarantined: tuple[QuarantinedRow, ...]
     format_version: int = FORMAT_VERSION
 
@@ -58,15 +70,15 @@ class Manifest:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of all shards on disk."""
-        return sum(shard.bytes for shard in self.shards)
+        """Bytes of all shards and of the index on disk."""
+        return sum(shard.bytes for shard in self.shards) + self.index.bytes
 
     def to_json(self) -> str:
         """Return the manifest as JSON text, the same for equal manifests."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str | bytes) -> Self:
         """Read back what `to_json` wrote.
 
         Raises:
@@ -78,14 +90,22 @@ class Manifest:
                 f"expected format version {FORMAT_VERSION}, found {fields.get('format_version')}"
             )
         fields["classes"] = tuple(fields["classes"])
-        fields["shards"] = tuple(ShardEntry(**entry) for entry in fields["shards"])
+        fields["index"] = _record(fields["index"])
+        fields["shards"] = tuple(_record(entry) for entry in fields["shards"])
         fields["quarantined"] = tuple(QuarantinedRow(**row) for row in fields["quarantined"])
-        if any(Path(shard.file).name != shard.file for shard in fields["shards"]):
-            raise ValueError("a shard lies outside the store")
         return cls(**fields)
 
 
-def load_manifest(folder: Path) -> Manifest:
+def _record(fields: Mapping[str, Any]) -> FileRecord:
+    record = FileRecord(**fields)
+    if Path(record.file).name != record.file:
+        raise ValueError("a file lies outside the store")
+    if len(record.sha256) != 64 or not set(record.sha256) <= set("0123456789abcdef"):
+        raise ValueError("a hash is no SHA-256")
+    return record
+
+
+def load_manifest(folder: Location) -> Manifest:
     """Read the manifest of the row store in `folder`.
 
     Raises:
@@ -94,8 +114,9 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     fix = "delete the folder and run `rayft prepare` again"
     try:
-        return Manifest.from_json(path.read_text(encoding="utf-8"))
+        return Manifest.from_json(path.read_bytes())
     except OSError as error:
-        raise DataError(Problem(str(path), f"cannot be read: {error.strerror}", fix)) from error
+        what = f"cannot be read: {error.strerror or error}"
+        raise DataError(Problem(str(path), what, fix)) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(Problem(str(path), f"is no manifest: {error}", fix)) from error

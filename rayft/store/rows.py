@@ -1,17 +1,18 @@
 """The row store: the prepared rows of one source, by id, larger than memory."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Self, final
+from collections.abc import Callable, Iterable
+from typing import Self, final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from rayft.errors import DataError, Problem
-from rayft.storage.commit import sha256_of
+from rayft.storage.location import Location
+from rayft.store.cache import ShardCache
+from rayft.store.index import RowIndex
 from rayft.store.manifest import Manifest, load_manifest
-from rayft.store.shards import image_rows, map_shard
+from rayft.store.mapped import CachedShards, LocalShards, Shards, cannot_be_opened
 
 
 @final
@@ -20,10 +21,11 @@ class RowStore:
 
     A row's id is its place in the source, bad rows counted; so its shard and its place there
     are a division away. Images stay on disk, mapped into memory; the other columns are arrays.
-    Pickles as its path: a worker opens its own.
+    A remote store's files are fetched into a cache on this machine, images as they are used.
+    Pickles as its place: a worker opens its own.
     """
 
-    path: Path
+    place: Location
     manifest: Manifest
     labels: npt.NDArray[np.int32]
     """[num_rows] places in `manifest.classes`."""
@@ -32,30 +34,36 @@ class RowStore:
     valid: npt.NDArray[np.bool_]
     """[num_rows] False where the image could not be read; its pixels are zeros."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
+    def __init__(self, place: Location, manifest: Manifest, cache: ShardCache | None) -> None:
+        self.place = place
         self.manifest = manifest
+        self._cache = cache
         self._shape = (manifest.stored_size, manifest.stored_size, 3)
-        self._row_bytes = manifest.stored_size**2 * 3
-        self._shards = _map_shards(path, manifest, row_bytes=self._row_bytes)
-        self._images = [image_rows(batch, row_bytes=self._row_bytes) for batch in self._shards]
-        self.labels = self._column("label", np.int32)
-        self.content_hashes = self._column("content_hash", np.uint64)
-        self.group_hashes = self._column("group_hash", np.uint64)
-        self.valid = self._column("valid", np.bool_)
+        self._index = _open_index(place, manifest, cache)
+        self._shards = _open_shards(place, manifest, cache)
+        self.labels = self._index.labels
+        self.content_hashes = self._index.content_hashes
+        self.group_hashes = self._index.group_hashes
+        self.valid = self._index.valid
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
-        """Open the row store in the folder `path`.
+    def open(cls, place: Location, cache: ShardCache | None = None) -> Self:
+        """Open the row store in the folder `place`.
+
+        Args:
+            place: the folder.
+            cache: where files of a remote store are kept on this machine; unused for a local one.
 
         Raises:
-            DataError: the manifest or a shard is missing or damaged; hashes are not checked
-                here but by `verify`.
+            DataError: the manifest or a shard is missing or damaged; hashes of local files are
+                not checked here but by `verify`.
         """
-        return cls(Path(path), load_manifest(Path(path)))
+        return cls(place, load_manifest(place), cache)
 
-    def __reduce__(self) -> tuple[Callable[[Path], "RowStore"], tuple[Path]]:
-        return (type(self).open, (self.path,))
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., "RowStore"], tuple[Location, ShardCache | None]]:
+        return (type(self).open, (self.place, self._cache))
 
     @property
     def num_rows(self) -> int:
@@ -68,74 +76,95 @@ class RowStore:
         return self.manifest.stored_size
 
     def gather(self, row_ids: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """Return the images of the rows `row_ids`, in that order; ids may repeat.
+        """Return the images of the rows `row_ids` of a decoded store, in that order.
 
         Args:
-            row_ids: [N] integers, each in [0, num_rows).
+            row_ids: [N] integers, each in [0, num_rows); ids may repeat.
 
         Returns:
             [N, S, S, 3], a fresh array.
 
         Raises:
             IndexError: an id is out of range.
+            DataError: a shard cannot be fetched.
         """
+        numbers, places = self._places(row_ids)
+        shards = self._shards.take(numbers)
+        # Row by row: with many shards a batch has about one row of each, and grouping them by
+        # shard costs more than it saves.
+        rows = [shards[shard].pixels(place) for shard, place in zip(numbers, places, strict=True)]
+        pixels = np.concatenate(rows) if rows else np.empty(0, dtype=np.uint8)
+        return pixels.reshape(-1, *self._shape)
+
+    def gather_files(self, row_ids: npt.ArrayLike) -> list[memoryview]:
+        """Return the image files of the rows `row_ids` [N] of an encoded store, in that order.
+
+        Those of rows that are not valid are empty.
+
+        Raises:
+            IndexError: an id is out of range.
+            DataError: a shard cannot be fetched.
+        """
+        numbers, places = self._places(row_ids)
+        shards = self._shards.take(numbers)
+        return [shards[shard].content(place) for shard, place in zip(numbers, places, strict=True)]
+
+    def shards_of(self, row_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the number of the shard of each row [N]."""
+        return row_ids // self.manifest.rows_per_shard
+
+    def fetch_ahead(self, shards: Iterable[int]) -> None:
+        """Begin to bring shards to this machine that will be needed soon."""
+        self._shards.ahead(shards)
+
+    def source_of(self, row_id: int) -> str:
+        """Return the file, or file and row, that `row_id` came from."""
+        return str(self._index.sources[row_id].as_py())
+
+    def verify(self) -> None:
+        """Read every file and compare its hash with the manifest's.
+
+        Raises:
+            DataError: naming every file that is not as it was written.
+        """
+        damaged = [
+            Problem(
+                str(self.place / record.file),
+                "its SHA-256 differs from the manifest's",
+                f"delete {self.place} and run `rayft prepare` again",
+            )
+            for record in (self.manifest.index, *self.manifest.shards)
+            if (self.place / record.file).sha256() != record.sha256
+        ]
+        if damaged:
+            raise DataError(*damaged)
+
+    def _places(self, row_ids: npt.ArrayLike) -> tuple[list[int], list[int]]:
+        """Return the shard of each row, and its place there."""
         ids = np.asarray(row_ids, dtype=np.int64)
         if ids.size and not (ids.min() >= 0 and ids.max() < self.num_rows):
             raise IndexError(
                 f"row ids must be in [0, {self.num_rows}); got {ids.min()}..{ids.max()}"
             )
         shards, places = np.divmod(ids, self.manifest.rows_per_shard)
-        images = self._images
-        # Row by row: with many shards a batch has about one row of each, and grouping them by
-        # shard costs more than it saves.
-        pairs = zip(shards.tolist(), places.tolist(), strict=True)
-        rows = [images[shard][place] for shard, place in pairs]
-        pixels = np.concatenate(rows) if rows else np.empty(0, dtype=np.uint8)
-        return pixels.reshape(-1, *self._shape)
-
-    def source_of(self, row_id: int) -> str:
-        """Return the file, or file and row, that `row_id` came from."""
-        shard, place = divmod(row_id, self.manifest.rows_per_shard)
-        return str(self._shards[shard].column("source")[place].as_py())
-
-    def verify(self) -> None:
-        """Read every shard and compare its hash with the manifest's.
-
-        Raises:
-            DataError: naming every shard that is not as it was written.
-        """
-        damaged = [
-            Problem(
-                str(self.path / shard.file),
-                "its SHA-256 differs from the manifest's",
-                f"delete {self.path} and run `rayft prepare` again",
-            )
-            for shard in self.manifest.shards
-            if sha256_of(self.path / shard.file) != shard.sha256
-        ]
-        if damaged:
-            raise DataError(*damaged)
-
-    def _column(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        pieces = [batch.column(name).to_numpy(zero_copy_only=False) for batch in self._shards]
-        column = np.concatenate(pieces).astype(dtype, copy=False)
-        column.flags.writeable = False
-        return column
+        return shards.tolist(), places.tolist()
 
 
-def _map_shards(path: Path, manifest: Manifest, *, row_bytes: int) -> list[Any]:
-    batches, problems = [], []
-    for shard in manifest.shards:
-        try:
-            batch = map_shard(path / shard.file)
-            if batch.num_rows != shard.rows or batch.schema.field("image").type != pa.binary(
-                row_bytes
-            ):
-                raise pa.ArrowInvalid("its rows are not those of the manifest")
-            batches.append(batch)
-        except (OSError, pa.ArrowException, KeyError) as error:
-            fix = f"delete {path} and run `rayft prepare` again"
-            problems.append(Problem(str(path / shard.file), f"cannot be opened: {error}", fix))
-    if problems:
-        raise DataError(*problems[:5])
-    return batches
+def _open_index(place: Location, manifest: Manifest, cache: ShardCache | None) -> RowIndex:
+    record = manifest.index
+    try:
+        path = (place / record.file).path if place.is_local else _needed(cache).fetch(place, record)
+        return RowIndex.open(path, num_rows=manifest.num_rows)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise cannot_be_opened(place, record, error) from error
+
+
+def _open_shards(place: Location, manifest: Manifest, cache: ShardCache | None) -> Shards:
+    if place.is_local:
+        return LocalShards(place, manifest)
+    return CachedShards(place, manifest, _needed(cache))
+
+
+def _needed(cache: ShardCache | None) -> ShardCache:
+    assert cache is not None, "a remote store is opened with a cache"
+    return cache

@@ -1,50 +1,34 @@
-"""One shard of a row store: an uncompressed Arrow IPC file with a single record batch.
+"""One shard of a row store: the images of a range of rows."""
 
-A single batch keeps the images of a shard contiguous, so one memory map serves as an array
-`[rows, bytes of a row]` without copying or parsing anything.
-"""
-
-import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rayft.storage.commit import write_file_atomically
-from rayft.store.manifest import ShardEntry
+from rayft.storage.location import Location
+from rayft.store.files import map_file, write_file
+from rayft.store.manifest import FileRecord, StoredAs
 
 SHARD_BYTES = 32 * 2**20
 MAX_ROWS_PER_SHARD = 8192
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardColumns:
-    """The rows of one shard, column by column."""
-
-    image: npt.NDArray[np.uint8]
-    """[N, S, S, 3]; zeros where a row is not valid."""
-    label: npt.NDArray[np.int32]
-    """[N] places in the manifest's `classes`."""
-    content_hash: npt.NDArray[np.uint64]
-    """[N] hash of the source's bytes, before decoding."""
-    group_hash: npt.NDArray[np.uint64]
-    """[N] hash of what must stay together: the group, or the content where there is none."""
-    valid: npt.NDArray[np.bool_]
-    """[N] False where the image cannot be read."""
-    source: list[str]
-    """[N] file, or file and row, for people."""
+Images = npt.NDArray[np.uint8] | Sequence[bytes]
+"""Decoded [N, S, S, 3], or the file of each image; zeros, or nothing, where a row is not valid."""
 
 
-def rows_per_shard(stored_size: int) -> int:
-    """Return the rows of a full shard; fixed by the image size, so that ids map to places.
+def rows_per_shard(row_bytes: float) -> int:
+    """Return the rows of a full shard: a fixed number, so that ids map to places.
 
     32 MiB keeps a shard large enough to read in one go and small enough to spread the work of
     building over many processes.
+
+    Args:
+        row_bytes: bytes of one stored row, on average.
     """
-    return max(1, min(MAX_ROWS_PER_SHARD, SHARD_BYTES // (stored_size * stored_size * 3)))
+    return max(1, min(MAX_ROWS_PER_SHARD, int(SHARD_BYTES // max(1.0, row_bytes))))
 
 
 def shard_name(index: int) -> str:
@@ -52,56 +36,59 @@ def shard_name(index: int) -> str:
     return f"shard-{index:05d}.arrow"
 
 
-def write_shard(folder: Path, index: int, columns: ShardColumns) -> ShardEntry:
-    """Write one shard into `folder`; equal columns give equal bytes."""
-    sink = pa.BufferOutputStream()
-    batch = _record_batch(columns)
-    with pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    content = memoryview(sink.getvalue())
-    write_file_atomically(folder / shard_name(index), content)
-    return ShardEntry(
-        file=shard_name(index),
-        sha256=hashlib.sha256(content).hexdigest(),
-        rows=len(columns.source),
-        bytes=content.nbytes,
+def write_shard(folder: Location, index: int, images: Images) -> FileRecord:
+    """Write one shard into `folder`; equal images give equal bytes."""
+    return write_file(folder / shard_name(index), pa.record_batch({"image": _column(images)}))
+
+
+def _column(images: Images) -> Any:  # noqa: ANN401  pyarrow has no types
+    if not isinstance(images, np.ndarray):
+        return pa.array(images, pa.large_binary())
+    pixels = np.ascontiguousarray(images).reshape(len(images), -1)
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(pixels.shape[1]), len(pixels), [None, pa.py_buffer(pixels)]
     )
 
 
-def map_shard(path: Path) -> Any:  # noqa: ANN401  pyarrow has no types: a RecordBatch
-    """Map a shard into memory and return its record batch, whose arrays live in the map.
+@final
+class MappedShard:
+    """A shard in memory: a map of its file."""
 
-    The file is closed again at once: a store may have more shards than a process may have open
-    files, and the map stays until the last array is gone.
+    num_bytes: int
 
-    Raises:
-        pyarrow.ArrowInvalid: the file is no shard.
-        OSError: the file cannot be read.
-    """
-    with pa.memory_map(str(path)) as file:
-        return pa.ipc.open_file(file).get_batch(0)
+    def __init__(self, path: Path, record: FileRecord, *, stored_as: StoredAs, size: int) -> None:
+        """Map the file.
 
+        Args:
+            path: the file.
+            record: what the manifest says of it.
+            stored_as: what a row is.
+            size: height and width of a decoded row.
 
-def image_rows(batch: Any, *, row_bytes: int) -> npt.NDArray[np.uint8]:  # noqa: ANN401  as above
-    """Return the images of a mapped shard as [rows, row_bytes], without copying."""
-    buffer = batch.column("image").buffers()[1]
-    images = np.frombuffer(buffer, dtype=np.uint8, count=batch.num_rows * row_bytes)
-    return images.reshape(batch.num_rows, row_bytes)
+        Raises:
+            pyarrow.ArrowInvalid: it is not this shard.
+            OSError: it cannot be read.
+        """
+        row_bytes = size * size * 3
+        column = map_file(path).column("image")
+        expected = pa.binary(row_bytes) if stored_as == "decoded" else pa.large_binary()
+        if len(column) != record.rows or column.type != expected:
+            raise pa.ArrowInvalid("its rows are not those of the manifest")
+        self.num_bytes = record.bytes
+        buffers = column.buffers()
+        if stored_as == "decoded":
+            count = record.rows * row_bytes
+            values = np.frombuffer(buffers[1], dtype=np.uint8, count=count)
+            self._pixels: npt.NDArray[np.uint8] = values.reshape(record.rows, row_bytes)
+        else:
+            self._ends = np.frombuffer(buffers[1], dtype=np.int64, count=record.rows + 1)
+            self._content = memoryview(buffers[2]) if buffers[2] is not None else memoryview(b"")
 
+    def pixels(self, place: int) -> npt.NDArray[np.uint8]:
+        """Return the pixels [S * S * 3] of a row of a decoded store, without copying."""
+        row: npt.NDArray[np.uint8] = self._pixels[place]
+        return row
 
-def _record_batch(columns: ShardColumns) -> Any:  # noqa: ANN401  pyarrow has no types
-    rows = len(columns.source)
-    pixels = np.ascontiguousarray(columns.image).reshape(rows, -1)
-    image = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(pixels.shape[1]), rows, [None, pa.py_buffer(pixels)]
-    )
-    return pa.record_batch(
-        {
-            "image": image,
-            "label": pa.array(columns.label, pa.int32()),
-            "content_hash": pa.array(columns.content_hash, pa.uint64()),
-            "group_hash": pa.array(columns.group_hash, pa.uint64()),
-            "valid": pa.array(columns.valid, pa.bool_()),
-            "source": pa.array(columns.source, pa.string()),
-        }
-    )
+    def content(self, place: int) -> memoryview:
+        """Return the image file of a row of an encoded store, without copying."""
+        return self._content[self._ends[place] : self._ends[place + 1]]

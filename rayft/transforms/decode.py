@@ -8,13 +8,14 @@ formats named below are tried, and the size in the header is checked first.
 import io
 import warnings
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-ResizeMode = Literal["crop", "stretch", "pad"]
+from rayft.spec.data import ResizeMode
+
 Pixels = npt.NDArray[np.uint8]
 
 DECODER_VERSION = 1

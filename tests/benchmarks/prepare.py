@@ -15,6 +15,7 @@ from rayft.data.prepare import prepare_dataset
 from rayft.feed.prepare import make_training_prepare
 from rayft.feed.tickets import Ticket
 from rayft.spec.run import RunSpec
+from rayft.storage.location import Location
 from rayft.store.dataset import open_dataset
 from tests.benchmarks.side_by_side import cifar_spec, measure, ratio, report
 from tests.benchmarks.usual_script import loader
@@ -34,7 +35,7 @@ def main() -> None:
         prepared = prepare_dataset(
             spec.data,
             base_dir=Path.cwd(),
-            store_root=Path(folder),
+            store_root=Location(folder),
             image_size=SIZE,
             stored_size=SIZE,
             use_ray=False,

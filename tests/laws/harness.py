@@ -33,6 +33,7 @@ from rayft.models.facts import model_facts
 from rayft.plan.facts import ClusterFacts, Speeds
 from rayft.plan.run_plan import RunPlan, make_plan
 from rayft.spec.run import RunSpec
+from rayft.storage.location import Location
 from rayft.store.dataset import DatasetRef, open_dataset
 
 SIZE = 32
@@ -86,12 +87,12 @@ def make_spec(**changes: Any) -> RunSpec:
     return RunSpec.model_validate(raw | changes)
 
 
-def prepare(spec: RunSpec, folder: Path) -> PreparedDataset:
+def prepare(spec: RunSpec, folder: Path | Location) -> PreparedDataset:
     """Build the row store of a spec in this process."""
     return prepare_dataset(
         spec.data,
-        base_dir=folder,
-        store_root=folder,
+        base_dir=Path("/nowhere"),
+        store_root=Location(str(folder)),
         image_size=SIZE,
         stored_size=SIZE,
         use_ray=False,
@@ -194,7 +195,7 @@ def digest_of(run: Run) -> str:
 def run_group(
     spec: RunSpec,
     prepared: PreparedDataset,
-    checkpoints: Path,
+    checkpoints: Path | Location,
     *,
     stop_after: int | None = None,
     kill_after: int | None = None,
@@ -209,7 +210,11 @@ def run_group(
             process = _SERVER.Process(
                 target=_worker,
                 args=(rank, plan, prepared.ref.to_json(), str(checkpoints), meeting, send),
-                kwargs={"stop_after": stop_after, "kill_after": kill_after},
+                kwargs={
+                    "stop_after": stop_after,
+                    "kill_after": kill_after,
+                    "environment": _storage_environment(),
+                },
             )
             process.start()
             send.close()
@@ -221,6 +226,13 @@ def run_group(
             for process in processes:
                 process.kill()
                 process.join()
+
+
+def _storage_environment() -> dict[str, str]:
+    """Return what the server of processes, started earlier, may not have inherited."""
+    return {
+        name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RAYFT_"))
+    }
 
 
 def _collect(pipes: list[Connection]) -> Result | None:
@@ -250,7 +262,9 @@ def _worker(
     *,
     stop_after: int | None,
     kill_after: int | None,
+    environment: dict[str, str],
 ) -> None:
+    os.environ.update(environment)
     world_size = plan.resources.world_size
     device = torch.device("cpu")
     torch.set_num_threads(1)
@@ -270,7 +284,7 @@ def _worker(
             feed=feed,
             ranks=ranks,
             events=events,
-            checkpoints=CheckpointFolder(Path(checkpoints), keep=plan.spec.checkpoint.keep),
+            checkpoints=CheckpointFolder(Location(checkpoints), keep=plan.spec.checkpoint.keep),
         ),
     )
     error, metrics, digest = "", {}, ""

@@ -161,11 +161,12 @@ def test_a_run_that_cannot_go_on_fails_once_with_its_reason(tmp_path: Path) -> N
 def test_a_second_run_of_the_same_name_is_kept_out(tmp_path: Path) -> None:
     from rayft.runtime.folder import RunFolder
     from rayft.runtime.train import train
+    from rayft.storage.location import Location
 
     spec = spec_for(tmp_path, 0)
 
     with (
-        RunFolder(tmp_path, spec.name).locked(),
+        RunFolder(Location(str(tmp_path)), spec.name).locked(),
         pytest.raises(CheckpointError, match=f"is being trained by process {os.getpid()}"),
     ):
         train(spec)

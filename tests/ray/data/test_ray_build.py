@@ -16,6 +16,7 @@ from rayft.data.build import _make_shards as make_shards
 from rayft.data.prepare import PreparedDataset, prepare_dataset
 from rayft.errors import DataError
 from rayft.spec.data import DataSpec
+from rayft.storage.location import Location
 from rayft.store import shards
 
 pytestmark = [
@@ -39,7 +40,7 @@ def _prepare(
     prepared = prepare_dataset(
         DataSpec.model_validate({"train": train, "bad_rows": {"limit": limit}}),
         base_dir=base_dir,
-        store_root=base_dir / ("on_ray" if use_ray else "in_process"),
+        store_root=Location(str(base_dir / ("on_ray" if use_ray else "in_process"))),
         image_size=8,
         stored_size=8,
         use_ray=use_ray,

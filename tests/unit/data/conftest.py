@@ -1,27 +1,12 @@
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-ImageFile = Callable[..., bytes]
+from tests.unit.conftest import make_image_file
+
 Photos = Callable[..., Path]
-
-
-def _image_file(seed: int = 0, *, size: tuple[int, int] = (12, 10), kind: str = "PNG") -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
-    return file.getvalue()
-
-
-@pytest.fixture
-def image_file() -> ImageFile:
-    """Return the bytes of an image file of noise."""
-    return _image_file
 
 
 @pytest.fixture
@@ -40,7 +25,7 @@ def photos(tmp_path: Path) -> Photos:
             folder.mkdir(parents=True)
             for index in range(per_class):
                 seed = first_seed + place * per_class + index
-                (folder / f"{index:02d}.png").write_bytes(_image_file(seed))
+                (folder / f"{index:02d}.png").write_bytes(make_image_file(seed))
         return tmp_path / name
 
     return make

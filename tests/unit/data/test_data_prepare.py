@@ -19,6 +19,7 @@ from rayft.data.prepare import PreparedDataset, estimate_dataset, prepare_datase
 from rayft.data.statistics import channel_statistics
 from rayft.errors import DataError, SpecError
 from rayft.spec.data import DataSpec
+from rayft.storage.location import Location
 from rayft.store import shards
 from rayft.store.dataset import open_dataset
 
@@ -39,7 +40,7 @@ def _prepare(base_dir: Path, spec: DataSpec, *, root: str = "stores") -> Prepare
     return prepare_dataset(
         spec,
         base_dir=base_dir,
-        store_root=base_dir / root,
+        store_root=Location(str(base_dir / root)),
         image_size=SIZE,
         stored_size=SIZE,
         use_ray=False,
@@ -129,7 +130,7 @@ def test_whatever_changes_the_rows_changes_the_store(
     after = prepare_dataset(
         spec,
         base_dir=tmp_path,
-        store_root=tmp_path / "stores",
+        store_root=Location(str(tmp_path / "stores")),
         image_size=SIZE,
         stored_size=SIZE + (change == "size"),
         use_ray=False,
@@ -157,7 +158,7 @@ def test_a_plan_before_preparing_expects_and_after_it_knows(photos: Photos, tmp_
 
     def estimate() -> object:
         return estimate_dataset(
-            spec, base_dir=tmp_path, store_root=tmp_path / "stores", stored_size=SIZE
+            spec, base_dir=tmp_path, store_root=Location(str(tmp_path / "stores")), stored_size=SIZE
         )
 
     before = estimate()
@@ -347,7 +348,7 @@ class TestRefusals:
             prepare_dataset(
                 _spec(),
                 base_dir=tmp_path,
-                store_root=tmp_path / "stores",
+                store_root=Location(str(tmp_path / "stores")),
                 image_size=9,
                 stored_size=8,
                 use_ray=False,
@@ -367,7 +368,7 @@ class TestRefusals:
             prepare_dataset(
                 _spec(),
                 base_dir=tmp_path,
-                store_root=tmp_path / "stores",
+                store_root=Location(str(tmp_path / "stores")),
                 image_size=SIZE,
                 stored_size=SIZE,
                 use_ray=False,
@@ -384,7 +385,7 @@ def test_progress_ends_at_the_total(photos: Photos, tmp_path: Path) -> None:
     prepare_dataset(
         _spec(),
         base_dir=tmp_path,
-        store_root=tmp_path / "stores",
+        store_root=Location(str(tmp_path / "stores")),
         image_size=SIZE,
         stored_size=SIZE,
         use_ray=False,
@@ -419,6 +420,7 @@ def test_a_build_killed_half_way_leaves_nothing_visible(photos: Photos, tmp_path
         from rayft.data.prepare import prepare_dataset
         from rayft.spec.data import DataSpec
         from rayft.store import shards
+        from rayft.storage.location import Location
         shards.MAX_ROWS_PER_SHARD = 5
 
         def die(done, total):
@@ -427,8 +429,8 @@ def test_a_build_killed_half_way_leaves_nothing_visible(photos: Photos, tmp_path
 
         spec = DataSpec.model_validate({{"train": {{"kind": "folder", "path": "photos"}}}})
         base = Path({str(tmp_path)!r})
-        prepare_dataset(spec, base_dir=base, store_root=base / "stores", image_size={SIZE},
-                        stored_size={SIZE}, use_ray=False, on_progress=die)
+        prepare_dataset(spec, base_dir=base, store_root=Location(str(base / "stores")),
+                        image_size={SIZE}, stored_size={SIZE}, use_ray=False, on_progress=die)
     """
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], check=False, env={**os.environ}
@@ -466,7 +468,7 @@ def test_real_images_become_rows(shared_data: Path, tmp_path: Path) -> None:
     prepared = prepare_dataset(
         _spec(train=source, test={"fraction": 0.1}),
         base_dir=shared_data,
-        store_root=tmp_path,
+        store_root=Location(str(tmp_path)),
         image_size=32,
         stored_size=32,
         use_ray=False,

@@ -210,7 +210,7 @@ class TestParquet:
 
         assert "no parquet file is there" in _refusal(tmp_path, kind="parquet", path="b-*.parquet")
         assert "it has no row" in _refusal(tmp_path, kind="parquet", path="a.parquet")
-        assert "remote path" in _refusal(tmp_path, kind="parquet", path="s3://bucket/a.parquet")
+        assert "cannot be reached" in _refusal(tmp_path, kind="parquet", path="ftp://b/a.parquet")
 
     def test_real_files(self, shared_data: Path) -> None:
         listing = _list(shared_data, kind="parquet", path="cifar10/test-*.parquet")

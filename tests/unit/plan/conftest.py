@@ -79,6 +79,10 @@ def data(train: int = 103, validation: int = 20) -> DataFacts:
         exact=True,
         num_bad_rows=0,
         stored_bytes=1000,
+        stored_as="decoded",
+        rows_per_shard=10,
+        num_shards=13,
+        train_bytes=1000,
     )
 
 

@@ -1,16 +1,20 @@
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from rayft.runtime.journal import JournalEvents, JournalReader
+from rayft.engine.ports import Events
+from rayft.runtime.journal import FileJournal, FileReader, RemoteJournal, open_journal, read_journal
+from rayft.storage.location import Location
 
 
-def journal(folder: Path, attempt: int) -> JournalEvents:
-    return JournalEvents(folder / "journal", attempt=attempt, stop_file=folder / "stop")
+def journal(folder: Path, attempt: int) -> FileJournal:
+    return FileJournal(folder / "journal", attempt=attempt, stop_file=folder / "stop")
 
 
 def test_a_reader_sees_each_event_of_its_attempt_once(tmp_path: Path) -> None:
     journal(tmp_path, 1).emit("old", {})
-    reader = JournalReader(tmp_path / "journal", attempt=2)
+    reader = FileReader(tmp_path / "journal", attempt=2)
 
     journal(tmp_path, 2).emit("phase", {"index": 0})
     journal(tmp_path, 1).emit("late", {})
@@ -25,7 +29,7 @@ def test_a_reader_sees_each_event_of_its_attempt_once(tmp_path: Path) -> None:
 
 def test_half_a_line_is_waited_for(tmp_path: Path) -> None:
     file = tmp_path / "journal"
-    reader = JournalReader(file, attempt=1)
+    reader = FileReader(file, attempt=1)
     line = json.dumps({"kind": "epoch", "attempt": 1}) + "\n"
 
     file.write_text(line[:10])
@@ -39,7 +43,7 @@ def test_half_a_line_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_line_torn_by_a_dead_writer_is_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "journal"
-    reader = JournalReader(file, attempt=1)
+    reader = FileReader(file, attempt=1)
     file.write_text('{"kind": "epo')
 
     journal(tmp_path, 1).emit("phase", {})
@@ -54,3 +58,72 @@ def test_a_stop_is_seen_and_not_forgotten(tmp_path: Path) -> None:
 
     assert events.stop_requested()
     assert events.stop_requested()
+
+
+def _until(reader_events: Iterator[list[str]], wanted: list[str]) -> list[str]:
+    seen: list[str] = []
+    deadline = time.monotonic() + 20
+    while seen != wanted and time.monotonic() < deadline:
+        seen += next(reader_events)
+        time.sleep(0.05)
+    return seen
+
+
+def _kinds(run: Location, attempt: int) -> Iterator[list[str]]:
+    reader = read_journal(run, attempt=attempt)
+    while True:
+        yield [str(event["kind"]) for event in reader.new_events(last=True)]
+
+
+def _journal(run: Location, attempt: int) -> Events:
+    (run / "attempt").write_bytes(str(attempt).encode())
+    return open_journal(run, attempt=attempt, stop_file=run / f"stop-{attempt}")
+
+
+def test_events_arrive_in_order_wherever_the_run_lies(place: Location) -> None:
+    run = place / "run"
+    kinds = _kinds(run, 2)
+    next(kinds)
+    events = _journal(run, 2)
+
+    for kind in ("phase", "progress", "epoch"):
+        events.emit(kind, {})
+
+    assert _until(kinds, ["phase", "progress", "epoch"]) == ["phase", "progress", "epoch"]
+
+
+def test_the_end_of_an_attempt_is_there_at_once(place: Location) -> None:
+    run = place / "run"
+    kinds = _kinds(run, 1)
+    next(kinds)
+
+    events = _journal(run, 1)
+    events.emit("epoch", {})
+    events.emit("finished", {})
+
+    assert next(kinds) == ["epoch", "finished"]
+
+
+def test_another_attempt_is_not_heard(place: Location) -> None:
+    run = place / "run"
+    kinds = _kinds(run, 2)
+    next(kinds)
+
+    _journal(run, 1).emit("finished", {})
+    _journal(run, 2).emit("finished", {})
+
+    assert next(kinds) == ["finished"]
+
+
+def test_a_stop_in_an_object_store_is_seen_without_waiting_in_the_loop(bucket: Location) -> None:
+    run = bucket / "stopped"
+    events = _journal(run, 1)
+    assert isinstance(events, RemoteJournal)
+    assert not events.stop_requested()
+
+    (run / "stop-1").write_bytes(b"15")
+
+    deadline = time.monotonic() + 20
+    while not events.stop_requested():
+        assert time.monotonic() < deadline, "the stop was not seen"
+        time.sleep(0.05)

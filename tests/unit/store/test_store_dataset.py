@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 
 from rayft.errors import DataError
-from rayft.store.dataset import DatasetRef, SplitRef, open_dataset
+from rayft.store.dataset import CacheRef, DatasetRef, SplitRef, open_dataset
 from rayft.store.rows import RowStore
 from rayft.store.splits import share_intervals
 
 MakeStore = Callable[..., RowStore]
+NO_CACHE = CacheRef(path="auto", budget=10**9)
 
 
 def _shares(store: RowStore) -> DatasetRef:
     intervals = share_intervals(test=0.2, validation=0.2)
-    splits = {name: SplitRef(store=str(store.path), interval=i) for name, i in intervals.items()}
-    return DatasetRef(classes=store.manifest.classes, splits=splits)
+    splits = {name: SplitRef(store=str(store.place), interval=i) for name, i in intervals.items()}
+    return DatasetRef(classes=store.manifest.classes, splits=splits, cache=NO_CACHE)
 
 
 def test_shares_of_a_store_hold_every_valid_row_once(make_store: MakeStore) -> None:
@@ -40,8 +41,9 @@ def test_labels_are_numbered_by_the_training_classes(make_store: MakeStore) -> N
     train = make_store(20, name="train", classes=("bird", "cat", "dog"))
     test = make_store(20, name="test", classes=("cat", "dog"))
     ref = DatasetRef(
+        cache=NO_CACHE,
         classes=train.manifest.classes,
-        splits={"train": SplitRef(store=str(train.path)), "test": SplitRef(store=str(test.path))},
+        splits={"train": SplitRef(store=str(train.place)), "test": SplitRef(store=str(test.place))},
     )
 
     split = open_dataset(ref).splits["test"]
@@ -62,7 +64,9 @@ def test_a_reference_survives_json(make_store: MakeStore) -> None:
 def test_the_fingerprint_follows_the_rows(make_store: MakeStore) -> None:
     store = make_store(100)
     whole = DatasetRef(
-        classes=store.manifest.classes, splits={"train": SplitRef(store=str(store.path))}
+        cache=NO_CACHE,
+        classes=store.manifest.classes,
+        splits={"train": SplitRef(store=str(store.place))},
     )
 
     shares, again = (open_dataset(_shares(store)).fingerprint for _ in range(2))
@@ -81,7 +85,9 @@ def test_a_dataset_travels_between_processes(make_store: MakeStore) -> None:
 
 
 def test_a_missing_store_is_refused(make_store: MakeStore) -> None:
-    ref = DatasetRef(classes=("a", "b"), splits={"train": SplitRef(store="/no/such/store")})
+    ref = DatasetRef(
+        classes=("a", "b"), splits={"train": SplitRef(store="/no/such/store")}, cache=NO_CACHE
+    )
 
     with pytest.raises(DataError, match="/no/such/store"):
         open_dataset(ref)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from rayft.errors import DataError
+from rayft.storage.location import Location
 from rayft.store.manifest import MANIFEST_NAME
 from rayft.store.rows import RowStore
 from rayft.store.shards import MAX_ROWS_PER_SHARD, SHARD_BYTES, rows_per_shard
@@ -86,13 +87,13 @@ def test_an_open_store_holds_no_file_open(make_store: MakeStore) -> None:
 
     # The descriptor that lists the folder is gone by the time its link would be read.
     links = [link for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
-    assert not any(str(store.path) in str(link.readlink()) for link in links)
+    assert not any(str(store.place) in str(link.readlink()) for link in links)
 
 
 def test_verify_names_every_shard_that_changed(make_store: MakeStore) -> None:
     store = make_store(20)
     store.verify()
-    path = store.path / "shard-00001.arrow"
+    path = store.place.path / "shard-00001.arrow"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -105,43 +106,74 @@ def test_verify_names_every_shard_that_changed(make_store: MakeStore) -> None:
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "garbage"])
 def test_a_damaged_shard_is_refused_with_its_name(make_store: MakeStore, damage: str) -> None:
-    path = make_store(20).path / "shard-00002.arrow"
+    path = make_store(20).place.path / "shard-00002.arrow"
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes(b"" if damage == "empty" else b"x" * 4000)
 
     with pytest.raises(DataError, match=r"shard-00002\.arrow: cannot be opened"):
-        RowStore.open(path.parent)
+        RowStore.open(Location(str(path.parent)))
 
 
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"format_version": 99}', '{"format_version": 1}', None]
 )
 def test_a_damaged_manifest_is_refused(make_store: MakeStore, text: str | None) -> None:
-    path = make_store(20).path / MANIFEST_NAME
+    path = make_store(20).place.path / MANIFEST_NAME
     if text is None:
         path.unlink()
     else:
         path.write_text(text)
 
     with pytest.raises(DataError, match="rayft prepare"):
-        RowStore.open(path.parent)
+        RowStore.open(Location(str(path.parent)))
 
 
 def test_a_manifest_cannot_point_out_of_its_folder(make_store: MakeStore) -> None:
-    path = make_store(20).path / MANIFEST_NAME
+    path = make_store(20).place.path / MANIFEST_NAME
     fields = json.loads(path.read_text())
     fields["shards"][0]["file"] = "../store/shard-00000.arrow"
     path.write_text(json.dumps(fields))
 
     with pytest.raises(DataError, match="outside the store"):
-        RowStore.open(path.parent)
+        RowStore.open(Location(str(path.parent)))
 
 
-@pytest.mark.parametrize("size", [8, 32, 96, 224, 4096])
-def test_a_shard_is_at_most_its_size_and_never_empty(size: int) -> None:
-    rows = rows_per_shard(size)
+@pytest.mark.parametrize("row_bytes", [0, 3.5, 8 * 8 * 3, 224 * 224 * 3, 4096 * 4096 * 3])
+def test_a_shard_is_at_most_its_size_and_never_empty(row_bytes: float) -> None:
+    rows = rows_per_shard(row_bytes)
 
     assert 1 <= rows <= MAX_ROWS_PER_SHARD
-    assert rows == 1 or rows * size * size * 3 <= SHARD_BYTES
+    assert rows == 1 or rows * row_bytes <= SHARD_BYTES
+
+
+def test_an_encoded_store_gives_each_file_as_it_came(make_store: MakeStore) -> None:
+    store = make_store(20, encoded=True)
+
+    files = store.gather_files([19, 0, 7, 7, 14])
+
+    assert [bytes(file) for file in files] == [
+        b"file 19",
+        b"",
+        b"file 7",
+        b"file 7",
+        b"file 14" * 2,
+    ]
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "short"])
+def test_a_damaged_index_is_refused_with_its_name(make_store: MakeStore, damage: str) -> None:
+    store = make_store(20)
+    path = store.place.path / "rows.arrow"
+    match damage:
+        case "missing":
+            path.unlink()
+        case "garbage":
+            path.write_bytes(b"x" * 4000)
+        case _:
+            short = make_store(7, name="short")
+            path.write_bytes((short.place.path / "rows.arrow").read_bytes())
+
+    with pytest.raises(DataError, match=r"rows\.arrow: cannot be opened"):
+        RowStore.open(store.place)

@@ -1,0 +1,34 @@
+"""Images by row id, whatever the store holds."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayft.store.rows import RowStore
+from rayft.transforms.decode_batch import decode_batch
+
+
+def gather_images(
+    store: RowStore, row_ids: NDArray[np.int64], *, threads: int
+) -> NDArray[np.uint8]:
+    """Return the images of the rows `row_ids` [N], in that order.
+
+    Args:
+        store: a decoded or an encoded store; the pixels are the same.
+        row_ids: ids of valid rows; they may repeat.
+        threads: threads that decode; they change no byte.
+
+    Returns:
+        [N, S, S, 3], S being the store's size.
+
+    Raises:
+        DataError: a shard cannot be fetched.
+        ValueError: a stored file is damaged.
+    """
+    if store.manifest.stored_as == "decoded":
+        return store.gather(row_ids)
+    return decode_batch(
+        store.gather_files(row_ids),
+        size=store.stored_size,
+        resize=store.manifest.resize,
+        threads=threads,
+    )

@@ -1,0 +1,134 @@
+"""The jobs that are too large to run here train a few steps on a few pictures."""
+
+import contextlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import rayft
+
+JOBS = Path(__file__).parents[2] / "jobs"
+SHARED = Path(os.environ.get("RAYFT_SHARED") or JOBS.parents[1] / "shared")
+CLASSES = ("bird", "cat")
+PER_CLASS = 24
+
+SMALL = (
+    "scaling={num_workers: 0, use_gpu: false}",
+    "model.backbone.weights=none",
+    "device=cpu",
+    "precision=fp32",
+    "global_batch_size=8",
+    "data.image_size=32",
+    "data.validation.fraction=0.25",
+)
+
+
+def _picture(seed: int, *, size: int = 40, kind: str = "JPEG") -> bytes:
+    """Return an image file whose class a network can see: one half is bright."""
+    generator = np.random.default_rng(seed)
+    pixels = generator.integers(0, 96, (size, size, 3), np.uint8)
+    pixels[:, : size // 2] += np.uint8(128 * (seed % 2))
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def _rows(first_seed: int) -> list[tuple[bytes, int]]:
+    seeds = range(first_seed, first_seed + PER_CLASS * len(CLASSES))
+    return [(_picture(seed), seed % len(CLASSES)) for seed in seeds]
+
+
+def _as_folders(at: Path, first_seed: int) -> str:
+    for number, (image, label) in enumerate(_rows(first_seed)):
+        folder = at / CLASSES[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:03d}.jpg").write_bytes(image)
+    return json.dumps({"kind": "folder", "path": str(at)})
+
+
+def _as_parquet(at: Path, first_seed: int) -> str:
+    at.mkdir()
+    rows = _rows(first_seed)
+    images = [{"bytes": image, "path": None} for image, _ in rows]
+    table = pa.table({"image": images, "label": [label for _, label in rows]})
+    pq.write_table(table, at / "part-0.parquet")
+    return str(at / "*.parquet")
+
+
+def _as_tar(at: Path, first_seed: int) -> str:
+    at.mkdir()
+    with tarfile.open(at / "part-0000.tar", "w") as tar:
+        for number, (image, label) in enumerate(_rows(first_seed)):
+            for ending, content in (("jpg", image), ("cls", str(label).encode())):
+                member = tarfile.TarInfo(f"{number:04d}.{ending}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return str(at / "part-{0000..0000}.tar")
+
+
+Writer = Callable[[Path, int], str]
+RECIPES: dict[str, tuple[str, Writer, Sequence[str]]] = {
+    "cifar10": ("data.{}", _as_folders, ("2 steps", "3 steps")),
+    "cifar10-mobilenet": ("data.{}.path", _as_parquet, ("2 steps", "3 steps")),
+    "imagenet-8gpu": ("data.{}.path", _as_tar, ("1 steps", "1 steps", "2 steps")),
+}
+
+
+def test_every_job_is_tried() -> None:
+    assert {job.stem for job in JOBS.glob("*.yaml")} == {*RECIPES, "quickstart"}
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_on_a_few_pictures(name: str, tmp_path: Path) -> None:
+    setting, write, lengths = RECIPES[name]
+    overrides = [
+        f"{setting.format('train')}={write(tmp_path / 'train', 0)}",
+        f"{setting.format('test')}={write(tmp_path / 'test', 1000)}",
+        f"storage_path={tmp_path / 'runs'}",
+        *SMALL,
+        *(f"phases.{index}.for={length}" for index, length in enumerate(lengths)),
+    ]
+    spec = rayft.load_spec(JOBS / f"{name}.yaml", overrides).spec
+
+    result = rayft.train(spec)
+
+    steps = sum(int(length.split()[0]) for length in lengths)
+    assert result["status"] == "finished"
+    assert [phase["name"] for phase in result["phases"]] == [phase.name for phase in spec.phases]
+    assert (tmp_path / "runs" / name / "checkpoints" / f"step-{steps:010d}").is_dir()
+    assert 0 <= result["metrics"]["test/accuracy"] <= 1
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real data at {SHARED}; set RAYFT_SHARED")
+def test_the_pretrained_mobilenet_separates_airplanes_from_frogs(tmp_path: Path) -> None:
+    """The paths of the recipe hold, from the folder of data, and its weights are worth something."""
+    for split, count in (("train", 160), ("test", 80)):
+        (file, *_) = sorted((SHARED / "data" / "cifar10").glob(f"{split}-*.parquet"))
+        rows = pq.read_table(file)
+        kept = rows.filter(pc.is_in(rows["label"], pa.array([0, 6]))).slice(0, count)
+        (tmp_path / "data" / "cifar10").mkdir(parents=True, exist_ok=True)
+        pq.write_table(kept, tmp_path / "data" / "cifar10" / f"{split}-00000.parquet")
+    (tmp_path / "models").symlink_to(SHARED / "models")
+    overrides = [
+        f"storage_path={tmp_path / 'runs'}",
+        *(each for each in SMALL if not each.startswith(("model.", "data.image_size"))),
+        *("data.image_size=64", "phases.0.for=4 epochs", "phases.1.for=1 steps"),
+    ]
+    spec = rayft.load_spec(JOBS / "cifar10-mobilenet.yaml", overrides).spec
+
+    with contextlib.chdir(tmp_path):
+        result = rayft.train(spec)
+
+    assert result["metrics"]["test/accuracy"] >= 0.85
