@@ -17,7 +17,7 @@ test: ## Tests that need no Ray cluster.
 	pytest tests/unit tests/docs tests/laws
 
 test-ray: ## Tests on a local Ray cluster.
-	pytest tests/ray tests/jobs tests/faults
+	pytest tests/ray tests/jobs tests/faults tests/cluster tests/clusters
 
 test-gpu: ## Tests that need a CUDA device.
 	pytest tests/gpu -m gpu

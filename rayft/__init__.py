@@ -1,7 +1,7 @@
 """rayft: distributed fine-tuning of pretrained models on Ray.
 
 The commands of the command line are functions here, loaded when they are first used:
-`load_spec`, `train`, `evaluate`.
+`load_spec`, `train`, `evaluate`, `predict` (with its `PredictOptions`).
 """
 
 from importlib import import_module
@@ -9,6 +9,8 @@ from importlib import import_module
 _LAZY = {
     "evaluate": "rayft.runtime.evaluate",
     "load_spec": "rayft.spec.load",
+    "predict": "rayft.runtime.predict",
+    "PredictOptions": "rayft.runtime.predict_job",
     "train": "rayft.runtime.train",
 }
 

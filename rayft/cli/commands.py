@@ -13,6 +13,7 @@ from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
 from rayft.runtime.evaluate import evaluate
 from rayft.runtime.launch import connect_if_told, start_ray
+from rayft.runtime.nodes import check_nodes
 from rayft.runtime.preflight import places_of, plan_before
 from rayft.runtime.preflight import prepare_rows as prepare_spec_rows
 from rayft.runtime.train import train
@@ -40,6 +41,7 @@ def prepare_rows(path: Path, overrides: Sequence[str], out: Output) -> None:
     uses_ray = spec.scaling.num_workers > 0
     if uses_ray:
         start_ray()
+        check_nodes(places.storage_path)
     with Progress(out.console) as progress:
         prepared = prepare_spec_rows(spec, places, use_ray=uses_ray, on_rows=progress.on_rows)
     facts = prepared.facts
@@ -74,7 +76,7 @@ def train_run(path: Path, overrides: Sequence[str], out: Output) -> None:
 
 
 def evaluate_checkpoint(
-    path: Path, overrides: Sequence[str], split: SplitName, file: Path | None, out: Output
+    path: str, overrides: Sequence[str], split: SplitName, file: Path | None, out: Output
 ) -> None:
     """Evaluate a checkpoint and print the report."""
     if file is not None and not os.access(file.parent, os.W_OK):

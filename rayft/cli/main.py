@@ -1,4 +1,4 @@
-"""The command line: `rayft init | validate | plan | prepare | train | evaluate`.
+"""The command line: `rayft init | validate | plan | prepare | train | evaluate | predict`.
 
 Commands import what they need when they run, so that `rayft --help` answers at once.
 """
@@ -97,7 +97,7 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A run's folder, or one checkpoint of it.")],
+    checkpoint: Annotated[str, typer.Argument(help="A run's folder, or one checkpoint of it.")],
     overrides: Overrides = None,
     split: Annotated[
         Literal["train", "validation", "test"], typer.Option(help="Rows to evaluate on.")
@@ -113,6 +113,57 @@ def evaluate(
         from rayft.cli.commands import evaluate_checkpoint
 
         evaluate_checkpoint(checkpoint, overrides or (), split, report, out)
+
+
+@app.command()
+def predict(  # noqa: PLR0913, PLR0917  each is an option
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A run's folder, or one checkpoint of it.")
+    ],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Folder of images, image files, parquet files or a CSV file."
+        ),
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder to write.")],
+    image: Annotated[str | None, typer.Option(help="Column with the images.")] = None,
+    root: Annotated[
+        str | None, typer.Option(help="Folder that paths in a table are relative to.")
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(help="Columns that go through, as in id,name; or all.")
+    ] = "all",
+    prefix: Annotated[str, typer.Option(help="Put before the names of the added columns.")] = "",
+    top: Annotated[
+        int | None, typer.Option(help="List so many classes, best first, not all.")
+    ] = None,
+    workers: Annotated[
+        str, typer.Option(help="Ray workers: a number, 0 for this process, or auto.")
+    ] = "auto",
+    batch_size: Annotated[str, typer.Option(help="Rows of a batch, or auto.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="What the model computes on.")
+    ] = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write labels and probabilities of new images; the same command goes on after a stop."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.cli.predict import column_names, number_or_auto, predict_images
+        from rayft.runtime.predict_job import PredictOptions
+
+        options = PredictOptions(
+            image=image,
+            root=root,
+            columns=column_names(columns),
+            prefix=prefix,
+            top=top,
+            workers=number_or_auto("--workers", workers),
+            batch_size=number_or_auto("--batch-size", batch_size),
+            device=device,
+        )
+        predict_images(checkpoint, inputs, output, options, out)
 
 
 def main() -> None:

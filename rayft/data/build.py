@@ -1,6 +1,6 @@
 """Making shards on a Ray cluster, by Ray Data. The only module of preparing that imports ray."""
 
-import pickle
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,7 +10,7 @@ import ray.data
 from ray.data import DataContext
 
 from rayft.data.shard import ShardReport, ShardWork, make_shard
-from rayft.errors import DataError
+from rayft.errors import DataError, Problem
 
 CPUS_PER_SHARD = 1
 
@@ -34,28 +34,28 @@ def run_on_ray(works: Sequence[ShardWork]) -> Iterator[ShardReport]:
             .iter_rows()
         )
         for row in reports:
-            yield _report(row["report"])
+            yield _report(row["report"], row["columns"])
 
 
 def _make_shards(batch: dict[str, npt.NDArray[np.object_]]) -> dict[str, list[bytes]]:
-    return {"report": [_make_shard_or_say_why(work) for work in batch["work"]]}
+    made = [_make_shard_or_say_why(work) for work in batch["work"]]
+    return {"report": [report for report, _ in made], "columns": [columns for _, columns in made]}
 
 
-def _make_shard_or_say_why(work: ShardWork) -> bytes:
+def _make_shard_or_say_why(work: ShardWork) -> tuple[bytes, bytes]:
     """Return a refusal as data: Ray Data would wrap the exception twice and log its stack."""
     try:
-        return pickle.dumps(make_shard(work))
+        report = make_shard(work)
     except DataError as error:
-        return pickle.dumps(error)
+        problems = [(problem.where, problem.what, problem.fix) for problem in error.problems]
+        return json.dumps({"problems": problems}).encode(), b""
+    return report.to_json().encode(), report.columns
 
 
-def _report(found: bytes) -> ShardReport:
-    # Between tasks and driver of one cluster, which run each other's code in any case.
-    report = pickle.loads(found)  # noqa: S301
-    if isinstance(report, DataError):
-        raise report
-    assert isinstance(report, ShardReport)
-    return report
+def _report(text: bytes, columns: bytes) -> ShardReport:
+    if problems := json.loads(text).get("problems"):
+        raise DataError(*(Problem(*problem) for problem in problems))
+    return ShardReport.from_json(text, columns)
 
 
 @contextmanager

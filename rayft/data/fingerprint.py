@@ -156,6 +156,8 @@ def source_bytes(reader: Reader, digests: FileDigests) -> int:
     """Return the bytes of a source's images as they come."""
     if isinstance(reader, ValueRows):
         return sum(_value_bytes(value) for value in reader.values)
+    if isinstance(reader, TarRows):
+        return sum(int(part.sizes.sum()) for part in reader.parts)
     return sum(_size(state) for state in digests.states.values() if state is not None)
 
 

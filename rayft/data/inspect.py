@@ -1,29 +1,23 @@
 """Looking at a path to tell what source it is: for `rayft init --data PATH`."""
 
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-from PIL import Image
 from pydantic import TypeAdapter
 
 from rayft.data.csv_source import read_csv
 from rayft.data.folder_source import IMAGE_SUFFIXES
-from rayft.data.listing import Listing
 from rayft.data.parquet_files import is_image_type, is_label_type, is_text_type, read_schema
-from rayft.data.readers import Raw
 from rayft.data.sources import list_source
-from rayft.data.tar_index import Wanted, index_tar, read_object
+from rayft.data.tar_index import Wanted, index_tar
+from rayft.data.tar_members import read_object
+from rayft.data.typical_size import suggest_size, typical_size
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
 from rayft.spec.data import SourceSpec, WebDatasetSource
 from rayft.storage.location import Location
-from rayft.transforms.decode import FORMATS, Unreadable
 
-BLOCKS_SAMPLED = 8
-ROWS_PER_BLOCK = 25
 IMAGE_NAMES = (
     "image",
     "img",
@@ -41,7 +35,6 @@ SPLIT_NAMES: Mapping[SplitName, tuple[str, ...]] = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
 }
-SMALLEST_SUGGESTION, LARGEST_SUGGESTION = 96, 224
 
 Fields = dict[str, str]
 
@@ -76,13 +69,13 @@ def inspect_path(path: Path) -> Inspection:
         split: list_source(adapter.validate_python(fields), base_dir=path.parent)
         for split, fields in sources.items()
     }
-    size = _typical_size(listings["train"])
+    size = typical_size(listings["train"])
     return Inspection(
         sources=sources,
         num_rows={split: listing.num_rows for split, listing in listings.items()},
         classes=listings["train"].classes,
         typical_size=size,
-        image_size=_suggest(size),
+        image_size=suggest_size(size),
     )
 
 
@@ -224,35 +217,3 @@ def _cannot_tell(path: Path) -> DataError:
         f"a folder for each class with images ({', '.join(sorted(IMAGE_SUFFIXES))})"
     )
     return DataError(Problem(str(path), what, "point to one of these, or write the spec by hand"))
-
-
-def _typical_size(listing: Listing) -> tuple[int, int] | None:
-    # Few blocks of many rows: a single row of a parquet file costs as much as its neighbours.
-    sizes = []
-    step = max(ROWS_PER_BLOCK, -(-listing.num_rows // BLOCKS_SAMPLED))
-    for start in range(0, listing.num_rows, step):
-        stop = min(start + ROWS_PER_BLOCK, listing.num_rows)
-        read = listing.reader.cut(start, stop).read()
-        sizes += [size for raw in read if (size := _size_of(raw)) is not None]
-    if not sizes:
-        return None
-    return round(median(w for w, _ in sizes)), round(median(h for _, h in sizes))
-
-
-def _size_of(raw: Raw) -> tuple[int, int] | None:
-    if isinstance(raw, Unreadable):
-        return None
-    if not isinstance(raw, bytes):
-        return raw.shape[1], raw.shape[0]
-    try:
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError):
-        return None
-
-
-def _suggest(size: tuple[int, int] | None) -> int:
-    if size is None:
-        return LARGEST_SUGGESTION
-    side = -(-min(size) // 32) * 32
-    return min(max(side, SMALLEST_SUGGESTION), LARGEST_SUGGESTION)

@@ -35,8 +35,13 @@ class Layout:
         return split if split in self.listings else "train"
 
 
-def lay_out(data: DataSpec, *, base_dir: Path) -> Layout:
+def lay_out(data: DataSpec, *, base_dir: Path, memory: Location | None = None) -> Layout:
     """List all sources of a dataset and check their classes against each other.
+
+    Args:
+        data: the `data:` section.
+        base_dir: the folder that relative paths start from.
+        memory: where indexes of tar files are remembered; None forgets them.
 
     Raises:
         DataError: with the problems of all sources at once.
@@ -49,7 +54,7 @@ def lay_out(data: DataSpec, *, base_dir: Path) -> Layout:
             shares[split] = spec.fraction
             continue
         try:
-            listings[split] = list_source(spec, base_dir=base_dir)
+            listings[split] = list_source(spec, base_dir=base_dir, memory=memory)
         except DataError as error:
             problems.extend(_in_spec(problem, split) for problem in error.problems)
     if problems:

@@ -49,7 +49,7 @@ def list_parquet(source: ParquetSource, *, base_dir: Path) -> Listing:
         for file, (schema, _) in zip(found.files, footers, strict=True)
         for problem in _schema_problems(source, schema, where=printable(str(found.place(file))))
     ]
-    if problems:
+    if problems := problems or _mixed(source, found, [schema for schema, _ in footers]):
         raise DataError(*problems[:10])
     kind = footers[0][0].field(source.image).type
     labels = _labels(source, found)
@@ -82,6 +82,22 @@ def _schema_problems(source: ParquetSource, schema: Any, *, where: str) -> list[
         what = f"column {name!r} has type {kind}; expected {expected}"
         problems.append(Problem(where, what, f"set `{setting}` to another column"))
     return problems
+
+
+def _mixed(source: ParquetSource, found: SourceFiles, schemas: list[Any]) -> list[Problem]:
+    """Find files that hold images in another way than the first does."""
+    kinds = [schema.field(source.image).type for schema in schemas]
+    first = found.files[0].path
+    return [
+        Problem(
+            printable(str(found.place(file))),
+            f"column {source.image!r} has type {kind}, and {kinds[0]} in {printable(first)}",
+            "write the files alike, or make them sources of their own",
+        )
+        for file, kind in zip(found.files, kinds, strict=True)
+        if (pa.types.is_struct(kind), is_text_type(kind))
+        != (pa.types.is_struct(kinds[0]), is_text_type(kinds[0]))
+    ]
 
 
 def _labels(source: ParquetSource, found: SourceFiles) -> CodedLabels:

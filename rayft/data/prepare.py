@@ -66,7 +66,7 @@ def prepare_dataset(  # noqa: PLR0913  each is a decision of the caller's
     if stored_size < image_size:
         what = f"stored images of {stored_size} pixels are smaller than image_size {image_size}"
         raise SpecError(Problem("data.stored_size", what, "make it at least as large"))
-    layout = lay_out(data, base_dir=base_dir)
+    layout = lay_out(data, base_dir=base_dir, memory=store_root / "indexes")
     check_disk(store_root, needed_bytes=0)
     requests = _requests(data, layout, store_root=store_root, stored_size=stored_size)
     missing = {r.key: r for r in requests.values() if not r.is_built(store_root)}
@@ -85,7 +85,7 @@ def prepare_dataset(  # noqa: PLR0913  each is a decision of the caller's
 def estimate_dataset(
     data: DataSpec, *, base_dir: Path, store_root: Location, stored_size: int
 ) -> DataFacts:
-    """Tell what a dataset will be, without reading an image or writing anything.
+    """Tell what a dataset will be, without reading an image; remembers indexes of tar files only.
 
     Exact where the row stores exist and the sources have not changed since; else the counts
     of shares are expectations.
@@ -93,7 +93,7 @@ def estimate_dataset(
     Raises:
         DataError: the sources or their labels break the contract.
     """
-    layout = lay_out(data, base_dir=base_dir)
+    layout = lay_out(data, base_dir=base_dir, memory=store_root / "indexes")
     requests: dict[SplitName, StoreRequest] = {}
     file_bytes: dict[SplitName, int] = {}
     for split, listing in layout.listings.items():

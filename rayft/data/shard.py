@@ -1,9 +1,10 @@
 """Making one shard of a row store. The same function runs in Ray tasks and in a plain loop."""
 
 import io
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import asdict, dataclass
+from typing import Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,26 @@ class ShardReport:
     columns: bytes
     """The small columns of its rows, as `RowColumns.to_bytes` gives them."""
     quarantined: tuple[QuarantinedRow, ...]
+
+    def to_json(self) -> str:
+        """Return all but the columns as JSON text."""
+        fields = {
+            "index": self.index,
+            "entry": asdict(self.entry),
+            "quarantined": [asdict(row) for row in self.quarantined],
+        }
+        return json.dumps(fields)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, columns: bytes) -> Self:
+        """Read back what `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(
+            index=fields["index"],
+            entry=FileRecord(**fields["entry"]),
+            columns=columns,
+            quarantined=tuple(QuarantinedRow(**row) for row in fields["quarantined"]),
+        )
 
 
 def cut_into_shards(

@@ -181,10 +181,6 @@ def _gathered(found: Iterable[Found]) -> SourceFiles:
 
 
 def _common_folder(places: Sequence[Location]) -> Location:
-    buckets = {place.url.partition("://")[2].split("/")[0] for place in places}
-    if not places[0].is_local and len(buckets) > 1:
-        what = f"it names several buckets: {capped(sorted(buckets))}"
-        raise DataError(Problem(str(places[0]), what, "make a source's files lie in one bucket"))
     root = places[0].parent
     while not all(place.url.startswith(_prefix(root)) for place in places):
         root = root.parent

@@ -5,7 +5,6 @@ to the first dot of its last part are one sample, and the rest of the name says 
 labels are read, as text or JSON; members of other kinds, pickles among them, are passed over.
 """
 
-import json
 import tarfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -15,12 +14,12 @@ from typing import Any, BinaryIO, cast, final
 from rayft.data.labels import capped
 from rayft.data.raw import printable
 from rayft.data.remote import read_problem
+from rayft.data.tar_members import MAX_LABEL_BYTES, member_fault, read_label, split_name
 from rayft.data.tar_rows import NOWHERE
 from rayft.errors import DataError, Problem
 from rayft.storage.location import Changed, FileState, Location, StorageFault
 from rayft.storage.ranges import StreamedFile
 
-MAX_LABEL_BYTES = 2**20
 _PACKED = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -29,13 +28,6 @@ _PACKED = {
 }
 _DAMAGE = (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError)
 """What the standard library's reader raises over hostile bytes."""
-_DEVICES = {
-    tarfile.SYMTYPE: "a symbolic link",
-    tarfile.LNKTYPE: "a link",
-    tarfile.CHRTYPE: "a device",
-    tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a pipe",
-}
 
 
 @final
@@ -141,7 +133,7 @@ class _Indexing:
         """
         name = None
         for member in self._walk():
-            if (fault := _fault(member)) is not None:
+            if (fault := member_fault(member)) is not None:
                 self._refused.append(f"{printable(member.name)} ({fault})")
             elif member.isfile() and (split := split_name(member.name)) is not None:
                 if split[0] != name:
@@ -230,74 +222,3 @@ class _Indexing:
         if self._unclear:
             what = f"{len(self._unclear)} labels cannot be told: {capped(self._unclear)}"
             yield Problem(self._where, what, "mend them, or set `label` to another extension")
-
-
-def split_name(name: str) -> tuple[str, str] | None:
-    """Return what the members of a sample share, and what this one ends with, in small letters.
-
-    None for names without an ending and for hidden files, which belong to no sample.
-    """
-    folder, slash, base = name.removeprefix("./").rpartition("/")
-    stem, _, extension = base.partition(".")
-    return (folder + slash + stem, extension.lower()) if stem and extension else None
-
-
-def read_label(content: bytes, key: str | None) -> str | None:
-    """Return the label that a member holds; None where it is empty.
-
-    Args:
-        content: the bytes of the member.
-        key: where it is JSON, the key of the class.
-
-    Raises:
-        ValueError: it is no UTF-8 text, no JSON object, or its value is no text and no integer.
-    """
-    if len(content) > MAX_LABEL_BYTES:
-        raise ValueError(f"it has more than {MAX_LABEL_BYTES:,} bytes")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("it is no UTF-8 text") from None
-    return text.strip() or None if key is None else _json_label(text, key)
-
-
-def _json_label(text: str, key: str) -> str | None:
-    match read_object(text).get(key):
-        case None:
-            return None
-        case str() as value:
-            return value.strip() or None
-        case bool() as value:
-            return str(value).lower()
-        case int() as value:
-            return str(value)
-        case value:
-            raise ValueError(f"its {key!r} is a {type(value).__name__}")
-
-
-def read_object(text: str | bytes) -> dict[str, Any]:
-    """Return a JSON object.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        found: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, dict):
-        return found
-    raise ValueError("it is no JSON object")
-
-
-def _fault(member: tarfile.TarInfo) -> str | None:
-    """Say why no data set should hold a member; None where it may."""
-    if member.name.startswith("/"):
-        return "an absolute path"
-    if ".." in member.name.split("/"):
-        return "a path with `..`"
-    if member.issparse():
-        return "a sparse file"
-    if not member.isfile() and not member.isdir():
-        return _DEVICES.get(member.type, "of an unknown kind")
-    return None

@@ -60,13 +60,15 @@ def _open(source: TorchvisionSource, root: Path, *, where: str) -> Dataset:
     try:
         return _construct(source, kind, root, where=where)
     except ModuleNotFoundError as error:
-        what = f"torchvision needs {error.name} to read it, which is not installed"
-        raise DataError(Problem(where, what, f"run `pip install {error.name}`")) from error
+        package = (error.name or "").partition(".")[0]
+        what = f"torchvision needs {package} to read it, which is not installed"
+        raise DataError(Problem(where, what, f"run `pip install {package}`")) from error
     except DataError:
         raise
     except Exception as error:
         verb = "download and read it" if missing else "read it"
-        what = f"torchvision cannot {verb}: {str(error).strip() or type(error).__name__}"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        what = f"torchvision cannot {verb}: {reason}"
         raise DataError(Problem(where, what, _again(root, source))) from error
 
 

@@ -1,7 +1,7 @@
 """Sources of kind `webdataset`: samples in tar files.
 
-The index of a file in an object store costs reading it, so it is remembered, by the object's size
-and version, where the caller names a place for it.
+An index takes some 50 microseconds a member to read, and in an object store the whole file is
+fetched for it. So it is remembered, by the file's size and version, where the caller names a place.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def list_webdataset(
     Args:
         source: the source.
         base_dir: the folder that relative paths start from.
-        memory: a folder to remember the indexes of objects in; None to remember nothing.
+        memory: a folder to remember indexes in; None to remember nothing.
 
     Raises:
         DataError: files are missing or damaged, hold no sample, or labels are missing.
@@ -66,19 +66,18 @@ def list_webdataset(
 
 
 def _indexes(found: SourceFiles, wanted: Wanted, memory: Location | None) -> list[TarIndex]:
-    if found.root.is_local:
-        return [index_tar(found.place(file), None, wanted) for file in found.files]
     index = partial(_remembered, found, wanted=wanted, memory=memory)
-    return in_parallel(index, found.files, threads=FILES_AT_ONCE)
+    return in_parallel(index, found.files, threads=1 if found.root.is_local else FILES_AT_ONCE)
 
 
 def _remembered(
     found: SourceFiles, file: SourceFile, *, wanted: Wanted, memory: Location | None
 ) -> TarIndex:
     place = found.place(file)
-    if memory is None or file.listed is None:
+    state = file.listed or place.stat()
+    if memory is None or state is None:
         return index_tar(place, file.listed, wanted)
-    known_by = [INDEX_VERSION, str(place), file.listed.size, file.listed.version, asdict(wanted)]
+    known_by = [INDEX_VERSION, str(place), asdict(state), asdict(wanted)]
     name = hashlib.sha256(json.dumps(known_by).encode()).hexdigest()
     # It only saves time: without it the file is read again.
     with suppress(OSError, ValueError, TypeError):

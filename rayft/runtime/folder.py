@@ -37,6 +37,11 @@ class RunFolder:
         self.place = storage_path / name
 
     @property
+    def attempt_file(self) -> Location:
+        """File with the number of the newest attempt."""
+        return self.place / "attempt"
+
+    @property
     def result_file(self) -> Location:
         """File with the outcome of a finished run."""
         return self.place / "result.json"
@@ -131,13 +136,13 @@ class RunFolder:
     def begin_attempt(self) -> int:
         """Count a new attempt; from now on older ones may not write."""
         number = self.attempt() + 1
-        (self.place / "attempt").write_bytes(str(number).encode())
+        self.attempt_file.write_bytes(str(number).encode())
         return number
 
     def attempt(self) -> int:
         """Return the number of the newest attempt, 0 before the first."""
         try:
-            return int((self.place / "attempt").read_bytes())
+            return int(self.attempt_file.read_bytes())
         except FileNotFoundError:
             return 0
 

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -62,7 +63,10 @@ def growth_of(nodes: Sequence[Node]) -> Growth | None:
     """Return what the connected cluster can grow by; None where it grows and does not say."""
     found = _ask_head(nodes)
     if isinstance(found, Limits):
-        return still_to_come(found, nodes, _kinds_of_nodes())
+        growth = still_to_come(found, nodes, _kinds_of_nodes())
+        # Machines of one's own may be listed without saying what they have.
+        silent = [kind for kind in growth.kinds if not kind.resources.keys() & {"CPU", "GPU"}]
+        return None if silent and growth.most else growth
     if found == "fixed" or not _has_autoscaler(nodes):
         return NO_GROWTH
     return None
@@ -130,7 +134,7 @@ def read_limits(file: str) -> Limits | Literal["unseen"]:
     from ray.autoscaler.v2.instance_manager.config import FileConfigReader
 
     try:
-        config = FileConfigReader(file).get_cached_autoscaling_config()
+        config = FileConfigReader(str(Path(file).expanduser())).get_cached_autoscaling_config()
         types = config.get_node_type_configs()
         most_workers = int(config.get_max_num_worker_nodes() or 0)
     except Exception:  # noqa: BLE001  of many kinds; a cluster that does not say is no fault

@@ -17,6 +17,7 @@ from rayft.models.weights import LoadedWeights
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.journal import NoEvents, open_journal
+from rayft.runtime.nodes import Versions, check_this_node
 from rayft.storage.location import Location
 from rayft.store.dataset import Dataset, DatasetRef, open_dataset
 
@@ -30,6 +31,8 @@ class Job:
     """A `DatasetRef` as JSON."""
     storage_path: str
     attempt: int
+    versions: Versions
+    """Those of the driver."""
 
     @property
     def folder(self) -> RunFolder:
@@ -50,10 +53,23 @@ def work(
         return {}
     events: Events = _journal(job) if ranks.rank == 0 else NoEvents()
     try:
+        if job.plan.resources.num_workers:
+            _check_node(job)
         return _work(job, weights, ranks=ranks, device=device, events=events)
     except RayftError as error:
         _end_attempt(job, error)
         raise
+
+
+def _check_node(job: Job) -> None:
+    """Refuse a node that came after the others were asked and is not like them."""
+    folder = job.folder
+    check_this_node(
+        job.versions,
+        folder.place.parent,
+        witness=folder.attempt_file,
+        content=str(job.attempt).encode(),
+    )
 
 
 def _journal(job: Job) -> Events:

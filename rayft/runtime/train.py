@@ -13,6 +13,7 @@ from rayft.runtime.folder import RunFolder
 from rayft.runtime.job import Job
 from rayft.runtime.journal import Event
 from rayft.runtime.launch import start_ray, train_here, train_on_ray
+from rayft.runtime.nodes import check_nodes, versions_here
 from rayft.runtime.preflight import (
     Places,
     check,
@@ -94,6 +95,8 @@ def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]
             listener.on_stage("starting Ray")
         owns_cluster = start_ray() if uses_ray else False
         try:
+            if uses_ray:
+                check_nodes(places.storage_path)
             prepared = _prepare(spec, places, listener)
             plan = plan_prepared(spec, places, prepared, speeds=plan.speeds)
             folder.begin(asked, plan)
@@ -131,6 +134,7 @@ def _run(
         dataset=prepared.ref.to_json(),
         storage_path=str(folder.place.parent),
         attempt=folder.begin_attempt(),
+        versions=versions_here(),
     )
     if plan.resources.num_workers:
         listener.on_stage("starting workers")

@@ -113,11 +113,14 @@ def _no_section(keys: Sequence[str], depth: int, found: Tree, where: str) -> Pro
 
 def _begun(keys: Sequence[str]) -> Tree:
     """Return the section or list to begin with where none was written."""
+    defaults = [_default(form, keys[-1]) for form in forms_at(keys[:-1])]
+    if any(isinstance(default, dict) for default in defaults):
+        # Of names of the user's own choice: any name is allowed there, "0" too.
+        return {}
     forms = forms_at(keys)
     if forms_at((*keys, "0")) and not any(names_in(form) for form in forms):
         return []
-    for form in forms_at(keys[:-1]):
-        default = _default(form, keys[-1])
+    for default in defaults:
         if kind := getattr(default, "kind", None):
             return {"kind": kind}
     return {}

@@ -22,17 +22,19 @@ ANSWER_S = 20.0
 PART_S = 120.0
 """The same where a large part travels first: 8 MiB at 0.6 Mbit/s."""
 PART_BYTES = 8 * 2**20
+SMALL_BYTES = 2**20
+PARTS_AT_ONCE = 4
 
 _PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_"}
 _FROM_ENVIRONMENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_excludes")
 
 
-def store_of(bucket: str, *, answer_s: float = ANSWER_S) -> "ObjectStore":
+def store_of(bucket: str, *, sends: int = 0) -> "ObjectStore":
     """Return the client of a bucket.
 
     Args:
         bucket: `s3://name` or `gs://name`.
-        answer_s: seconds to wait for an answer.
+        sends: bytes that travel before an answer can come; it is waited for accordingly.
 
     Raises:
         StorageFault: the environment holds settings that make no sense, or this process was
@@ -44,6 +46,7 @@ def store_of(bucket: str, *, answer_s: float = ANSWER_S) -> "ObjectStore":
     prefix = _PREFIXES[bucket.split(":")[0]]
     settings = frozenset(item for item in os.environ.items() if item[0].startswith(prefix))
     with storage_faults(bucket, ""):
+        answer_s = ANSWER_S if sends <= SMALL_BYTES else PART_S
         return _make_store(bucket, answer_s, RETRY_S, settings)
 
 
@@ -84,5 +87,9 @@ def _client_options(prefix: str, settings: dict[str, str]) -> "ClientConfig":
     options: ClientConfig = {**found}  # type: ignore[typeddict-item]  # as text, which is parsed
     bundle = settings.get("AWS_CA_BUNDLE")
     if bundle:
-        options["root_certificate"] = Path(bundle).read_bytes()
+        try:
+            options["root_certificate"] = Path(bundle).read_bytes()
+        except OSError as error:
+            what = f"AWS_CA_BUNDLE names {bundle}, which cannot be read: {error.strerror}"
+            raise StorageFault(errno.EIO, what) from error
     return options

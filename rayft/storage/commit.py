@@ -8,9 +8,10 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 
@@ -33,8 +34,8 @@ def commit_directory(tmp: Path, final: Path) -> bool:
     """
     for folder, _, names in os.walk(tmp):
         for name in names:
-            _flush(Path(folder, name))
-        _flush(Path(folder))
+            flush(Path(folder, name))
+        flush(Path(folder))
     try:
         tmp.rename(final)
     except OSError:
@@ -42,8 +43,33 @@ def commit_directory(tmp: Path, final: Path) -> bool:
             raise
         shutil.rmtree(tmp)
         return False
-    _flush(final.parent)
+    flush(final.parent)
     return True
+
+
+@contextmanager
+def atomic_file(
+    path: Path, *, name: Callable[[Path, Path], object] = Path.replace
+) -> Iterator[BinaryIO]:
+    """Open a file to write that is complete or absent; an older one stays until it is whole.
+
+    Args:
+        path: the file; its folder exists.
+        name: gives a finished temporary file its name; an older file is replaced by default.
+
+    Raises:
+        OSError: the disk refused; `path` is then as it was before.
+    """
+    tmp = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with tmp.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        name(tmp, path)
+    finally:
+        tmp.unlink(missing_ok=True)
+    flush(path.parent)
 
 
 def write_file_atomically(path: Path, content: bytes | memoryview) -> None:
@@ -52,17 +78,8 @@ def write_file_atomically(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: the disk refused; `path` is then as it was before.
     """
-    tmp = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        with tmp.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        tmp.replace(path)
-    except BaseException:
-        tmp.unlink(missing_ok=True)
-        raise
-    _flush(path.parent)
+    with atomic_file(path) as file:
+        file.write(content)
 
 
 @contextmanager
@@ -98,7 +115,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file or a folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

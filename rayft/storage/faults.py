@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from obstore.exceptions import (
     BaseError,
     InvalidPathError,
-    PermissionDeniedError,
     PreconditionError,
-    UnauthenticatedError,
 )
 
 from rayft.storage.state import Changed, StorageFault
@@ -26,6 +24,7 @@ NO_CREDENTIALS = errno.EPERM
 REFUSED = errno.EACCES
 WRONG_REGION = errno.EXDEV
 BAD_NAME = errno.EINVAL
+UNSUPPORTED = errno.ENOTSUP
 UNREACHABLE = errno.EIO
 """`errno` of a `StorageFault`, by its cause."""
 
@@ -40,7 +39,13 @@ _FROM_CREDENTIALS = re.compile(
     r"DecodeCredentials|TokenRequest|AssumeRole|MissingAccessKeyId|MissingSecretAccessKey|"
     r"MissingKey|EmptyKey|CredentialsDecode"
 )
-_REFUSED_CODES = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestTimeTooSkewed")
+_REFUSED_CODES = (
+    "AccessDenied",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "RequestTimeTooSkewed",
+)
 _REASONS = (
     r'message: "([^"]+)"',
     r'error: "([^"]+)"',
@@ -85,13 +90,15 @@ def storage_fault(bucket: str, error: Exception) -> StorageFault:
     if _FROM_CREDENTIALS.search(text):
         looked_at = _CREDENTIALS[bucket.split(":")[0]]
         return StorageFault(NO_CREDENTIALS, f"no credentials for {bucket}; looked for {looked_at}")
-    refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-    if refused or code in _REFUSED_CODES:
+    # A listing that is refused comes as an error of no kind.
+    if re.search(r"status code: 40[13]\b", text) or code in _REFUSED_CODES:
         return StorageFault(REFUSED, f"{bucket} refused the access: {_reason(text)}")
     if "configured region" in text or code in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         asked = f"AWS_REGION is {region}" if region else "AWS_REGION is not set: us-east-1 is asked"
         return StorageFault(WRONG_REGION, f"{bucket} lies in another region ({asked})")
+    if code == "NotImplemented" or "code: 501" in text:
+        return StorageFault(UNSUPPORTED, f"{bucket} cannot do this: {_reason(text)}")
     return StorageFault(UNREACHABLE, f"{bucket} cannot be reached: {_reason(text)}")
 
 
@@ -101,7 +108,8 @@ def is_network(error: BaseError) -> bool:
 
 
 def _code(text: str) -> str:
-    found = re.search(r"<Code>(\w+)</Code>", text)
+    # In the answer to a deletion of several, the client reads the code itself.
+    found = re.search(r"<Code>(\w+)</Code>", text) or re.search(r'code: "(\w+)"', text)
     return found[1] if found else ""
 
 
@@ -109,7 +117,7 @@ def _reason(text: str) -> str:
     """Return the store's own words, else what the network said."""
     code = _code(text)
     if code:
-        message = re.search(r"<Message>([^<]+)</Message>", text)
+        message = re.search(r"<Message>([^<]+)<", text) or re.search(r'message: "([^"]+)"', text)
         return _line(f"{code} ({message[1]})" if message else code)
     status = re.search(r"status code: (\d+ [A-Za-z ]+)", text)
     if status:

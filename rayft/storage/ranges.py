@@ -3,12 +3,10 @@
 import io
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Self, cast, final
+from typing import Self, final
 
-import obstore
-
+from rayft.storage import object_store
 from rayft.storage.location import FileState, Location
-from rayft.storage.object_store import _faults, _store
 
 BLOCK_BYTES = 4 * 2**20
 BLOCKS_AHEAD = 3
@@ -25,13 +23,7 @@ def read_range(place: Location, start: int, length: int, *, version: str) -> byt
     """
     if not length:
         return b""
-    key = place.url[len(place.bucket) + 1 :]
-    options: dict[str, object] = {"range": (start, start + length)}
-    if version:
-        options["if_match"] = version
-    with _faults(place.bucket, key):
-        found = obstore.get(_store(place.bucket), key, options=cast(Any, options))
-        return bytes(found.bytes())
+    return object_store.read_range(place.bucket, place.key, start, length, version=version)
 
 
 class RangedFile(io.RawIOBase):

@@ -4,6 +4,7 @@ What comes out for a row depends on the row, the seed, the epoch and the list, a
 not on the rows beside it, their order, the process or its number of threads.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never, final
 
@@ -20,6 +21,7 @@ from rayft.spec.augment import (
     Rotation,
     VerticalFlip,
 )
+from rayft.transforms.blocks import run_in_blocks
 from rayft.transforms.color import JitterColor
 from rayft.transforms.crop import CropRandomly
 from rayft.transforms.flip import FlipHorizontally, FlipVertically
@@ -27,6 +29,9 @@ from rayft.transforms.operation import Images, Operation
 from rayft.transforms.resized_crop import CropAndResizeRandomly
 from rayft.transforms.rng import operation_uniforms
 from rayft.transforms.rotation import Rotate
+
+Load = Callable[[slice], Images]
+"""Gives the images [n, H, W, 3] of some rows of a batch; called from several threads at once."""
 
 
 @final
@@ -57,22 +62,68 @@ class Augmentation:
             ValueError: the images are not uint8 of four axes, have another size, or are not as
                 many as `row_ids`.
         """
-        self._check(images, row_ids)
-        if not len(images):
-            return np.empty((0, self.image_size, self.image_size, images.shape[3]), np.uint8)
+        if row_ids.shape != images.shape[:1]:
+            raise ValueError(f"{len(images)} images need as many ids, got {list(row_ids.shape)}")
+        self._check(images)
+        if not self.operations:
+            return images
+        result = self._empty(len(images), channels=images.shape[3])
+        self._fill(result, images.__getitem__, row_ids, epoch=epoch, threads=1)
+        return result
+
+    def of_loaded(
+        self, load: Load, row_ids: NDArray[np.int64], *, epoch: int, threads: int
+    ) -> Images:
+        """Do the same with images that are loaded a few at a time, as they are needed.
+
+        Args:
+            load: gives the stored images [n, H, W, 3] of some rows.
+            row_ids: [B] ids of the rows.
+            epoch: as above.
+            threads: threads that load and change images, at least 1; they change no byte.
+
+        Returns:
+            [B, image_size, image_size, 3].
+
+        Raises:
+            ValueError: as above.
+            Exception: what `load` raised.
+        """
+        result = self._empty(len(row_ids), channels=3)
+        self._fill(result, load, row_ids, epoch=epoch, threads=threads)
+        return result
+
+    def _empty(self, num_rows: int, *, channels: int) -> Images:
+        return np.empty((num_rows, self.image_size, self.image_size, channels), np.uint8)
+
+    def _fill(
+        self,
+        result: Images,
+        load: Load,
+        row_ids: NDArray[np.int64],
+        *,
+        epoch: int,
+        threads: int,
+    ) -> None:
+        if not len(row_ids):
+            return
         nums = [operation.num_draws for operation in self.operations]
         draws = operation_uniforms(self.seed, epoch, row_ids, nums=nums)
-        for operation, uniforms in zip(self.operations, draws, strict=True):
-            images = operation(images, uniforms)
-        return images
 
-    def _check(self, images: Images, row_ids: NDArray[np.int64]) -> None:
+        def make(rows: slice) -> None:
+            images = load(rows)
+            self._check(images)
+            for operation, uniforms in zip(self.operations, draws, strict=True):
+                images = operation(images, uniforms[rows])
+            result[rows] = images
+
+        run_in_blocks(make, len(row_ids), bytes_per_row=result[0].nbytes, threads=threads)
+
+    def _check(self, images: Images) -> None:
         if images.dtype != np.uint8 or images.ndim != 4:
             raise ValueError(
                 f"images must be uint8 [B, H, W, C], got {images.dtype} {list(images.shape)}"
             )
-        if row_ids.shape != images.shape[:1]:
-            raise ValueError(f"{len(images)} images need as many ids, got {list(row_ids.shape)}")
         resizes = any(isinstance(each, CropAndResizeRandomly) for each in self.operations)
         height, width = images.shape[1:3]
         if not resizes and (height, width) != (self.image_size, self.image_size):

@@ -1,44 +1,91 @@
-"""Image files to one array of a batch, by several threads; pixel for pixel as `decode_image`."""
+"""Image files to one array, in one thread or in several; pixel for pixel as `decode_image`."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rayft.spec.data import ResizeMode
-from rayft.transforms.decode import Unreadable, decode_image
+from rayft.transforms.blocks import run_in_blocks
+from rayft.transforms.decode import Pixels, Unreadable, decode_image, decode_verified
+
+_GUARDED = Lock()
+"""`decode_image` changes the filters of warnings for a moment, which are those of all threads."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedImages:
+    """The images of a batch as files that were verified when the data set was prepared.
+
+    Call it with a slice to decode some of them: a `Load` for `Augmentation.of_loaded`.
+    """
+
+    contents: Sequence[bytes | memoryview]
+    """[N] the bytes of the files."""
+    size: int
+    """Height and width of the decoded images in pixels."""
+    resize: ResizeMode
+    """How an image becomes square; see `resize_to_square`."""
+
+    def __call__(self, rows: slice) -> NDArray[np.uint8]:
+        """Decode the images of a slice with a start and an end, in the calling thread.
+
+        Returns:
+            [n, size, size, 3] RGB, each image as `decode_image` gives it.
+
+        Raises:
+            ValueError: a file cannot be decoded any more; says which of the batch.
+        """
+        result = np.empty((rows.stop - rows.start, self.size, self.size, 3), np.uint8)
+        self.decode_into(result, rows)
+        return result
+
+    def decode_into(self, result: NDArray[np.uint8], rows: slice) -> None:
+        """Do the same, into an array of that shape."""
+        for place, pixels in zip(range(rows.start, rows.stop), result, strict=True):
+            pixels[...] = self._decode(place)
+
+    def _decode(self, place: int) -> Pixels:
+        content = self.contents[place]
+        try:
+            return decode_verified(content, size=self.size, resize=self.resize)
+        except Exception:  # noqa: BLE001  damaged bytes make decoders raise anything at all
+            with _GUARDED:
+                pixels = decode_image(bytes(content), size=self.size, resize=self.resize)
+        if not isinstance(pixels, Unreadable):
+            return pixels
+        raise ValueError(f"image {place} of the batch is damaged: {pixels.reason}")
 
 
 def decode_batch(
     contents: Sequence[bytes | memoryview], *, size: int, resize: ResizeMode, threads: int
 ) -> NDArray[np.uint8]:
-    """Decode image files.
+    """Decode files that were verified when the data set was prepared.
+
+    Pillow decodes without holding Python's global lock, so threads run side by side.
 
     Args:
         contents: [N] the bytes of the files.
         size: height and width of the result in pixels.
-        resize: how an image becomes square.
+        resize: how an image becomes square; see `resize_to_square`.
         threads: threads that decode, at least 1; they change no byte.
 
     Returns:
-        [N, size, size, 3] RGB.
+        [N, size, size, 3] RGB, each image as `decode_image` gives it.
 
     Raises:
-        ValueError: a file cannot be decoded.
+        ValueError: a file cannot be decoded any more; says which.
     """
+    images = EncodedImages(contents=contents, size=size, resize=resize)
     result = np.empty((len(contents), size, size, 3), np.uint8)
-
-    def decode(place: int) -> None:
-        pixels = decode_image(bytes(contents[place]), size=size, resize=resize)
-        if isinstance(pixels, Unreadable):
-            raise ValueError(f"image {place} of the batch: {pixels.reason}")
-        result[place] = pixels
-
-    if threads == 1:
-        for place in range(len(contents)):
-            decode(place)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(decode, range(len(contents))))
+    run_in_blocks(
+        lambda rows: images.decode_into(result[rows], rows),
+        len(contents),
+        bytes_per_row=3 * size * size,
+        threads=threads,
+    )
     return result

@@ -5,8 +5,9 @@ from typing import ClassVar, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from rayft.transforms.operation import Images
+from rayft.transforms.operation import VALUES_IN_ONE_THREAD, Images
 from rayft.transforms.rng import Uniforms
 
 
@@ -30,8 +31,9 @@ class FlipHorizontally:
         """
         mirrored = np.flatnonzero(draws[:, 0] < self.probability)
         result = images.copy()
-        # torch reverses pixels of a few bytes with vector instructions, numpy one by one.
-        result[mirrored] = torch.from_numpy(images[mirrored]).flip(2).numpy()
+        parts = np.ascontiguousarray(images[mirrored])
+        _mirror_lines(parts.reshape(-1, *images.shape[2:]))
+        result[mirrored] = parts
         return result
 
 
@@ -57,3 +59,14 @@ class FlipVertically:
         result = images.copy()
         result[mirrored] = images[mirrored, ::-1]
         return result
+
+
+def _mirror_lines(lines: NDArray[np.uint8]) -> None:
+    """Reverse each line of pixels [lines, W, C], in place.
+
+    torch reverses pixels of a few bytes with vector instructions, numpy one by one.
+    """
+    num_lines = max(1, VALUES_IN_ONE_THREAD // max(1, lines[:1].size))
+    for start in range(0, len(lines), num_lines):
+        some = lines[start : start + num_lines]
+        some[...] = torch.from_numpy(some).flip(1).numpy()

@@ -17,6 +17,13 @@ from rayft.transforms.rng import Uniforms
 Images = NDArray[np.uint8]
 """[B, H, W, C]; may be read-only."""
 
+VALUES_IN_ONE_THREAD = 2**15 - 1
+"""What torch works on in the calling thread; an operation on more it shares out to all its threads.
+
+Augmentation has threads of its own, each with some rows. Theirs would have to wait for torch's,
+and does so for ten times as long as the work takes where other work keeps the cores busy.
+"""
+
 _VALUES_PER_BLOCK = 2**17
 
 

@@ -45,17 +45,20 @@ class CropAndResizeRandomly:
         Returns:
             [B, image_size, image_size, C].
         """
-        size = (self.image_size, self.image_size)
-        result = np.empty((len(images), *size, images.shape[3]), np.uint8)
-        pixels = torch.from_numpy(result)
+        num_rows, *_, channels = images.shape
+        result = np.empty((num_rows, self.image_size, self.image_size, channels), np.uint8)
         boxes = self.boxes(draws, height=images.shape[1], width=images.shape[2])
         for row, (top, left, height, width) in enumerate(boxes.tolist()):
-            # A copy: torch warns of read-only memory.
-            part = images[row, None, top : top + height, left : left + width].copy()
-            chw = torch.from_numpy(part).permute(0, 3, 1, 2)
-            resized = F.interpolate(chw, size=size, mode="bilinear", antialias=True)
-            pixels[row] = resized[0].permute(1, 2, 0)
+            part = images[row, top : top + height, left : left + width]
+            result[row] = part if height == width == self.image_size else self._resize(part)
         return result
+
+    def _resize(self, part: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize one image [h, w, C]; torch does this in one thread, but copies in many."""
+        chw = torch.from_numpy(part[None].copy()).permute(0, 3, 1, 2)
+        size = (self.image_size, self.image_size)
+        resized = F.interpolate(chw, size=size, mode="bilinear", antialias=True)
+        return resized[0].permute(1, 2, 0).numpy()
 
     def boxes(self, draws: Uniforms, *, height: int, width: int) -> NDArray[np.int64]:
         """Choose the part of each image, as torchvision does.

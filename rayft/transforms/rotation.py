@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from rayft.transforms.operation import Images, row_blocks
+from rayft.transforms.operation import VALUES_IN_ONE_THREAD, Images
 from rayft.transforms.rng import Uniforms
 
 
@@ -37,14 +37,15 @@ class Rotate:
         """
         radians = np.deg2rad(self.degrees * (2 * draws[:, 0] - 1))
         result = np.empty(images.shape, np.uint8)
-        pixels = torch.from_numpy(result)
-        for rows in row_blocks(images):
+        num_rows = max(1, VALUES_IN_ONE_THREAD // (4 * images[0, :, :, 0].size))
+        for start in range(0, len(images), num_rows):
+            rows = slice(start, start + num_rows)
             grid = _source_grid(radians[rows], height=images.shape[1], width=images.shape[2])
             values = torch.from_numpy(images[rows].astype(np.float32)).permute(0, 3, 1, 2)
             turned = F.grid_sample(
                 values, torch.from_numpy(grid), padding_mode="zeros", align_corners=False
-            )
-            pixels[rows] = turned.round_().permute(0, 2, 3, 1)
+            ).numpy()
+            result[rows] = np.rint(turned, out=turned).transpose(0, 2, 3, 1)
         return result
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from tests.cluster.templates import LAUNCHER, ROOT, launcher
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 TOKEN = "0123456789abcdef" * 4
 RAY = str(Path(sys.executable).parent / "ray")
 
@@ -94,7 +94,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 
 def _wait_until_it_answers(head: Head, started: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         assert started.poll() is None, "the head ended"
         try:

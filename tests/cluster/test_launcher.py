@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.lint import lint_text, lint_yaml
+from tests.cluster.lint import lint_text, lint_yaml, main
 from tests.cluster.lint_launcher import lint_launcher
 from tests.cluster.templates import LAUNCHER, filled, launcher
 
@@ -269,3 +269,14 @@ class _NoAliases(yaml.SafeDumper):
 )
 def test_the_text_is_searched_for_secrets_and_moving_names(line: str, rule: str) -> None:
     assert {finding.rule for finding in lint_text(line)} == {rule}
+
+
+def test_the_linter_is_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "aws.yaml"
+    file.write_text(filled("aws.yaml"), encoding="utf-8")
+    assert main([str(file)]) == 0
+
+    file.write_text(filled("aws.yaml").replace("127.0.0.1", "0.0.0.0"), encoding="utf-8")
+
+    assert main([str(file)]) == 1
+    assert capsys.readouterr().out.startswith(f"{file}: dashboard: head_start_ray_commands: ")

@@ -28,6 +28,10 @@ def _lines() -> Iterator[str]:
 LINES = list(_lines())
 
 
+HOW_TO = (ROOT / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
+HOW_TO_LINES = [part for line in HOW_TO.splitlines() for part in line.split(" && ")]
+
+
 def test_there_are_five_steps_for_each() -> None:
     assert len(BLOCKS) == 10
 
@@ -40,6 +44,13 @@ def test_a_command_exists(line: str) -> None:
         _check(words)
     else:
         assert words[0] in OTHERS
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in HOW_TO_LINES if line.startswith(("ray ", "python "))]
+)
+def test_a_command_of_the_how_to_exists(line: str) -> None:
+    _check(shlex.split(line))
 
 
 def _check(words: list[str]) -> None:
@@ -71,7 +82,7 @@ def _check_ray(words: list[str]) -> None:
         _check(list(values["entrypoint"]))
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\bcluster/[\w./-]+\w", TEXT))))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\bcluster/[\w./-]+\w", TEXT + HOW_TO))))
 def test_a_file_that_is_named_exists(path: str) -> None:
     assert path == "cluster/auth_token" or (ROOT / path).exists()
 

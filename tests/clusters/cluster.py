@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -142,24 +143,28 @@ def started_cluster(
 
 
 def _write_config(cluster: Cluster, types: Mapping[str, Any]) -> Path:
-    """Write the configuration of an autoscaler whose nodes are processes of this machine."""
-    provider = {
-        "type": "external",
-        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
-        "use_node_id_as_ip": True,
-        "disable_node_updaters": True,
-        "disable_launch_config_check": True,
-        "gcs_address": cluster.address,
-    }
-    most = sum(kind["max_workers"] for kind in types.values())
+    file = cluster.folder / "autoscaling.json"
+    file.write_text(json.dumps(configuration(types, gcs_address=cluster.address)))
+    return file
+
+
+def configuration(types: Mapping[str, Any], *, gcs_address: str) -> dict[str, Any]:
+    """Return what an autoscaler is told whose nodes are processes of this machine."""
     lists = ("cluster_synced_files", "rsync_exclude", "rsync_filter", "setup_commands")
     lists += ("initialization_commands", "head_setup_commands", "worker_setup_commands")
     lists += ("head_start_ray_commands", "worker_start_ray_commands")
-    config = {
+    return {
         "cluster_name": "fake",
-        "max_workers": most,
+        "max_workers": sum(kind["max_workers"] for kind in types.values()),
         "idle_timeout_minutes": 0.05,
-        "provider": provider,
+        "provider": {
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "gcs_address": gcs_address,
+        },
         "available_node_types": {
             name: {"node_config": {}, "min_workers": 0, **kind} for name, kind in types.items()
         },
@@ -170,15 +175,28 @@ def _write_config(cluster: Cluster, types: Mapping[str, Any]) -> Path:
         "file_mounts_sync_continuously": False,
         **{name: [] for name in lists},
     }
-    file = cluster.folder / "autoscaling.json"
-    file.write_text(json.dumps(config))
-    return file
+
+
+FACTS = textwrap.dedent(
+    """
+    import dataclasses, json, sys
+    import ray
+    from rayft.runtime.facts import cluster_facts
+    from rayft.storage.location import Location
+
+    ray.init(log_to_driver=False, logging_level="ERROR")
+    print(json.dumps(dataclasses.asdict(cluster_facts(Location(sys.argv[1])))))
+    """
+)
+"""Code of a driver that prints what rayft knows of its cluster."""
 
 
 def quiet_environment(**more: str) -> dict[str, str]:
     """Return the environment of a user who has set nothing for Ray, without tokens."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     own = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    # Ray gives its workers a low priority: on a machine that is busy with other tests they starve.
+    own["RAY_worker_niceness"] = "0"
     return kept | own | more
 
 

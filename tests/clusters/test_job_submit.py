@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.clusters.cluster import RAY, RAYFT, ROOT, Cluster, started_cluster
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         importlib.util.find_spec("sklearn") is None, reason="pip install -e '.[demo]' brings it"
     ),
@@ -35,6 +36,8 @@ from rayft.data.digits import rows
 def few():
     return islice(rows(), 500)
 '''
+KEPT_BY_RAY_DATA = ("_AutoscalingCoordinatorActor", "_StatsActor")
+"""One of each stays on a cluster, beside the first driver, for all drivers that come later."""
 PHASES = "[{name: probe, train: [heads], for: 24 epochs, lr: 1e-2}]"
 
 
@@ -81,7 +84,7 @@ def submit(client: JobSubmissionClient, working_dir: Path) -> Callable[..., str]
 
 
 def ended(client: JobSubmissionClient, job: str) -> JobDetails:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while not (found := client.get_job_info(job)).status.is_terminal():
         assert time.monotonic() < deadline, client.get_job_logs(job)
         time.sleep(0.2)
@@ -90,7 +93,7 @@ def ended(client: JobSubmissionClient, job: str) -> JobDetails:
 
 def wait_for_steps(client: JobSubmissionClient, job: str, storage: Path, steps: int) -> None:
     journal = storage / "quickstart" / "journal.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while not journal.is_file() or journal.read_text().count('"progress"') < steps:
         assert not client.get_job_status(job).is_terminal(), client.get_job_logs(job)
         assert time.monotonic() < deadline
@@ -106,10 +109,19 @@ def left_of_jobs(cluster: Cluster) -> list[Any]:
     """Return the actors, placement groups and processes of jobs that are still there."""
     options = {"address": cluster.dashboard, "timeout": 30}
     actors = list_actors(filters=[("state", "!=", "DEAD")], **options)
+    actors = [one for one in actors if one.class_name not in KEPT_BY_RAY_DATA]
     groups = list_placement_groups(filters=[("state", "!=", "REMOVED")], **options)
-    lines = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
-    lines = [line for line in lines if RAYFT in line or "ray::RayTrain" in line]
-    return [*actors, *groups, *lines]
+    return [*actors, *groups, *processes_of_jobs(cluster, RAYFT, "ray::RayTrain")]
+
+
+def processes_of_jobs(cluster: Cluster, *words: str) -> list[psutil.Process]:
+    """Return the cluster's processes that have one of the words in their command line."""
+    found = []
+    for process in cluster.processes():
+        with suppress(psutil.Error):
+            if any(word in " ".join(process.cmdline()) for word in words):
+                found.append(process)
+    return found
 
 
 def assert_nothing_left(cluster: Cluster) -> None:
@@ -174,11 +186,17 @@ def test_a_stopped_run_saves_leaves_nothing_and_goes_on_to_the_same_bits(
     }
     first = submit(command(tmp_path), **variables)
     wait_for_steps(client, first, tmp_path, 20)
+    workers = processes_of_jobs(cluster, "ray::RayTrainWorker")
+    for worker in workers:
+        worker.suspend()
     second = ended(client, submit(command(tmp_path), **variables))
+    for worker in workers:
+        worker.resume()
     client.stop_job(first)
     stopped = ended(client, first)
     log = client.get_job_logs(first)
 
+    assert len(workers) == 2
     assert second.driver_exit_code == 2
     assert "the run is being trained by process" in second.message
     assert stopped.status == JobStatus.STOPPED
@@ -193,19 +211,13 @@ def test_a_stopped_run_saves_leaves_nothing_and_goes_on_to_the_same_bits(
     assert digest(tmp_path) == digest(whole[0])
 
 
-def test_a_run_that_is_killed_at_once_leaves_nothing_and_goes_on_to_the_same_bits(
-    whole: Any,
-    cluster: Cluster,
-    client: JobSubmissionClient,
-    submit: Callable[..., str],
-    tmp_path: Path,
+def test_a_run_that_is_killed_at_once_leaves_nothing_behind(
+    cluster: Cluster, client: JobSubmissionClient, submit: Callable[..., str], tmp_path: Path
 ) -> None:
     job = submit(command(tmp_path), RAY_JOB_STOP_WAIT_TIME_S="0")
-    wait_for_steps(client, job, tmp_path, 20)
+    wait_for_steps(client, job, tmp_path, 2)
 
     client.stop_job(job)
 
     assert ended(client, job).status == JobStatus.STOPPED
     assert_nothing_left(cluster)
-    assert ended(client, submit(command(tmp_path))).status == JobStatus.SUCCEEDED
-    assert digest(tmp_path) == digest(whole[0])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.cluster import ROOT, Cluster, started_cluster
+from rayft.runtime.machine import memory_bytes
+from tests.clusters.cluster import FACTS, ROOT, Cluster, started_cluster
 
 pytestmark = pytest.mark.ray
 
@@ -52,18 +53,9 @@ CHECK_FROM_A_WORKER = textwrap.dedent(
     print(json.dumps(ray.get(work.remote(versions_here(), storage))))
     """
 )
-FACTS = textwrap.dedent(
-    """
-    import dataclasses, json, sys
-    import ray
-    from rayft.runtime.facts import cluster_facts
-    from rayft.storage.location import Location
-
-    ray.init(log_to_driver=False, logging_level="ERROR")
-    print(json.dumps(dataclasses.asdict(cluster_facts(Location(sys.argv[1])))))
-    """
-)
-CAN_MOUNT = not subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode
+CAN_MOUNT = not subprocess.run(
+    ["unshare", "-m", "true"], capture_output=True, check=False
+).returncode
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +111,7 @@ def unlike(alike: Cluster, storage: Path, old_packages: Path) -> Cluster:
     path = f"{old_packages}:{ROOT}"
     alike.add_node("--num-cpus=1", '--resources={"old": 1}', PYTHONPATH=path)
     alike.add_node("--num-cpus=0", PYTHONPATH=path)
-    hide = f"mount -t tmpfs none {storage} && exec \"$@\""
+    hide = f'mount -t tmpfs none {storage} && exec "$@"'
     alike.add_node(
         "--num-cpus=1",
         '--resources={"blind": 1}',
@@ -175,9 +167,38 @@ def test_a_storage_path_that_may_not_be_written_is_refused(alike: Cluster, stora
     file.unlink()
 
 
-def test_facts_tell_nodes_apart(alike: Cluster, storage: Path) -> None:
-    facts = alike.python(FACTS, str(storage))
+FAKE_TORCH = """
+class cuda:
+    device_count = staticmethod(lambda: 2)
 
-    assert sorted(node["resources"]["CPU"] for node in facts["nodes"] if node["memory_bytes"])[
-        :2
-    ] == [1, 1] or len(facts["nodes"]) == 2
+    @staticmethod
+    def get_device_properties(index):
+        from types import SimpleNamespace
+
+        return SimpleNamespace(total_memory=16_000_000_000 + index, major=7)
+"""
+NO_TORCH = "raise RuntimeError('torch was imported on a node without GPUs')"
+
+
+def torch_that_is(code: str, folder: Path) -> str:
+    """Return a path on which `torch` is this code."""
+    (folder / "torch").mkdir(parents=True)
+    (folder / "torch" / "__init__.py").write_text(code)
+    return f"{folder}:{ROOT}"
+
+
+def test_memory_and_gpus_are_those_of_the_nodes_that_can_hold_a_worker(tmp_path: Path) -> None:
+    with started_cluster("--num-cpus=0") as cluster:
+        path = torch_that_is(NO_TORCH, tmp_path / "cpu")
+        cluster.add_node("--num-cpus=2", PYTHONPATH=path)
+        path = torch_that_is(FAKE_TORCH, tmp_path / "gpu")
+        cluster.add_node("--num-cpus=4", "--num-gpus=2", PYTHONPATH=path)
+        facts = cluster.python(FACTS, str(tmp_path))
+
+    nodes = {node["resources"].get("CPU", 0): node for node in facts["nodes"]}
+    assert nodes[0]["memory_bytes"] == 0
+    assert nodes[2]["memory_bytes"] == nodes[4]["memory_bytes"] == memory_bytes()
+    assert facts["memory_bytes"] == memory_bytes()
+    assert (facts["device"], facts["gpus"], facts["cpus"]) == ("cuda", 2, 6)
+    assert facts["gpu_memory_bytes"] == 16_000_000_000
+    assert not facts["bf16"]

@@ -88,7 +88,7 @@ def test_every_job_is_tried() -> None:
     assert {job.stem for job in JOBS.glob("*.yaml")} == {*RECIPES, "quickstart"}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_on_a_few_pictures(name: str, tmp_path: Path) -> None:
     setting, write, lengths = RECIPES[name]
@@ -110,11 +110,11 @@ def test_a_recipe_trains_on_a_few_pictures(name: str, tmp_path: Path) -> None:
     assert 0 <= result["metrics"]["test/accuracy"] <= 1
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real data at {SHARED}; set RAYFT_SHARED")
 def test_the_pretrained_mobilenet_separates_airplanes_from_frogs(tmp_path: Path) -> None:
-    """The paths of the recipe hold, from the folder of data, and its weights are worth something."""
-    for split, count in (("train", 160), ("test", 80)):
+    """The recipe's own paths hold, from a folder of data, and its weights are worth something."""
+    for split, count in (("train", 120), ("test", 50)):
         (file, *_) = sorted((SHARED / "data" / "cifar10").glob(f"{split}-*.parquet"))
         rows = pq.read_table(file)
         kept = rows.filter(pc.is_in(rows["label"], pa.array([0, 6]))).slice(0, count)
@@ -123,8 +123,9 @@ def test_the_pretrained_mobilenet_separates_airplanes_from_frogs(tmp_path: Path)
     (tmp_path / "models").symlink_to(SHARED / "models")
     overrides = [
         f"storage_path={tmp_path / 'runs'}",
-        *(each for each in SMALL if not each.startswith(("model.", "data.image_size"))),
-        *("data.image_size=64", "phases.0.for=4 epochs", "phases.1.for=1 steps"),
+        *(each for each in SMALL if not each.startswith(("model.", "data.image", "global"))),
+        *("data.image_size=64", "global_batch_size=32"),
+        *("phases.0.for=5 epochs", "phases.1.for=1 steps"),
     ]
     spec = rayft.load_spec(JOBS / "cifar10-mobilenet.yaml", overrides).spec
 

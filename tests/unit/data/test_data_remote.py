@@ -359,8 +359,9 @@ class TestParquet:
         contents = list(reader.read())
 
         for start, stop in [(0, 3), (2, 9), (6, 8), (13, 14), (4, 4)]:
-            assert list(pickle.loads(pickle.dumps(reader.cut(start, stop))).read()) == (
-                contents[start:stop]
+            assert (
+                list(pickle.loads(pickle.dumps(reader.cut(start, stop))).read())
+                == (contents[start:stop])
             )
 
     @pytest.mark.parametrize("change", ["changed", "vanished"])
@@ -436,9 +437,7 @@ class TestCsv:
         assert listing.reader.sources() == ["cat/00.png", "bird/01.png", "cat/01.png"]
         assert all(isinstance(content, bytes) for content in listing.reader.read())
 
-    def test_a_local_manifest_may_name_images_there(
-        self, root: Location, tmp_path: Path
-    ) -> None:
+    def test_a_local_manifest_may_name_images_there(self, root: Location, tmp_path: Path) -> None:
         (tmp_path / "list.csv").write_text("image,label\ncat/00.png,c\nbird/00.png,b\n")
 
         listing = _list(kind="csv", path=str(tmp_path / "list.csv"), root=str(root))
@@ -461,9 +460,7 @@ class TestCsv:
         digests = remembered_digests(reader, store_root=Location(str(tmp_path)))
         assert digests.unreadable == {"cat/no.png": "it does not exist"}
 
-    def test_rows_are_not_looked_up_one_by_one(
-        self, root: Location, requests: _Requests
-    ) -> None:
+    def test_rows_are_not_looked_up_one_by_one(self, root: Location, requests: _Requests) -> None:
         lines = ["image,label", *(f"cat/{number:03d}.png,c" for number in range(100))]
         (root / "list.csv").write_bytes("\n".join(lines).encode())
 

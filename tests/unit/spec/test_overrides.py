@@ -31,6 +31,7 @@ GOOD: dict[str, Any] = {
         ("scaling.num_workers=4", "scaling.num_workers", 4),
         ("phases.0.lr.backbone=1e-4", "phases.0.lr.backbone", 1e-4),
         ("scaling.resources_per_worker={CPU: 2}", "scaling.resources_per_worker.CPU", 2.0),
+        ("scaling.resources_per_worker.CPU=2", "scaling.resources_per_worker.CPU", 2.0),
         ("data.train.path=a=b.csv", "data.train.path", "a=b.csv"),
         ("phases.0.schedule={kind: constant}", "phases.0.schedule.kind", "constant"),
         ("model.backbone.weights.file=a.pth", "model.backbone.weights.file", "a.pth"),

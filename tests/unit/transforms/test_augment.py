@@ -1,5 +1,8 @@
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +97,63 @@ def test_a_view_of_larger_images_counts_as_the_images_it_shows(spec: AugmentSpec
     result = augment(view, np.arange(9), epoch=0)
 
     assert np.array_equal(result, augment(view.copy(), np.arange(9), epoch=0))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("specs", [OPERATIONS, (FLIP,), ()], ids=len)
+def test_images_loaded_a_few_at_a_time_in_threads_give_the_same_bytes(
+    specs: tuple[AugmentSpec, ...], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rayft.transforms.blocks._BYTES_PER_BLOCK", 4 * 3 * 24 * 24)
+    images, ids = _images(37, 24), np.arange(37) * 5
+    augment = make_augmentation(specs, image_size=24, seed=2)
+    loaded: list[slice] = []
+
+    def load(rows: slice) -> np.ndarray:
+        loaded.append(rows)
+        return images[rows]
+
+    result = augment.of_loaded(load, ids, epoch=3, threads=threads)
+
+    assert np.array_equal(result, augment(images, ids, epoch=3))
+    assert sorted(row for rows in loaded for row in range(37)[rows]) == list(range(37))
+    assert max(rows.stop - rows.start for rows in loaded) <= 4
+
+
+def test_loaded_images_of_another_size_are_refused() -> None:
+    augment = make_augmentation((FLIP,), image_size=8, seed=0)
+
+    with pytest.raises(ValueError, match="images are 9 x 9 pixels, but without a random_resized"):
+        augment.of_loaded(_images(4, 9).__getitem__, np.arange(4), epoch=0, threads=2)
+
+
+def test_no_rows_are_loaded_for_an_empty_batch() -> None:
+    augment = make_augmentation((RESIZED_CROP,), image_size=14, seed=0)
+
+    result = augment.of_loaded(lambda rows: _images(0, 16), np.arange(0), epoch=0, threads=2)
+
+    assert result.shape == (0, 14, 14, 3)
+
+
+_COUNT_THREADS = """
+import numpy as np, torch
+from pathlib import Path
+from tests.unit.transforms.test_augment import OPERATIONS, make_augmentation
+torch.set_num_threads(4)
+images = np.random.default_rng(0).integers(0, 256, (24, 224, 224, 3), dtype=np.uint8)
+before = len(list(Path("/proc/self/task").iterdir()))
+make_augmentation(OPERATIONS, image_size=224, seed=0)(images, np.arange(24), epoch=0)
+print(len(list(Path("/proc/self/task").iterdir())) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_no_operation_shares_its_work_out_to_torchs_threads() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", _COUNT_THREADS], capture_output=True, text=True, check=True
+    )
+
+    assert found.stdout.strip() == "0"
 
 
 def test_seed_epoch_and_row_each_change_the_augmentation() -> None:

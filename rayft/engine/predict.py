@@ -1,0 +1,167 @@
+"""From a checkpoint and decoded images to the probability of every class.
+
+Everything comes from the checkpoint: classes, preprocessing, precision. A batch always has the
+same shape, so a row's probabilities depend on nothing beside it.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rayft.engine.build import load_evaluated_weights
+from rayft.engine.checkpoint_reading import Checkpoint
+from rayft.errors import Problem, RayftError
+from rayft.models.model import FineTuneModel, make_model
+from rayft.plan.storage import stored_size
+from rayft.spec.data import ResizeMode
+from rayft.spec.load import spec_from_data
+from rayft.spec.run import RunSpec
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedModel:
+    """What a checkpoint says of how to predict with it; all but the weights."""
+
+    spec: RunSpec
+    classes: tuple[str, ...]
+    image_size: int
+    """Height and width in pixels that the model sees."""
+    stored_size: int
+    """Height and width to which an image is resized first; its centre is then cut out."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    precision: Literal["fp32", "bf16"]
+
+    @property
+    def resize(self) -> ResizeMode:
+        """How an image becomes square."""
+        return self.spec.data.resize
+
+
+def trained_model(checkpoint: Checkpoint) -> TrainedModel:
+    """Return what a checkpoint says of its model."""
+    manifest = checkpoint.manifest
+    data, classes = manifest["spec"], manifest["classes"]
+    assert isinstance(data, dict)
+    assert isinstance(classes, dict)
+    spec = spec_from_data(data)
+    size = int(str(manifest["image_size"]))
+    return TrainedModel(
+        spec=spec,
+        classes=tuple(_texts(classes["label"])),
+        image_size=size,
+        stored_size=stored_size(spec, image_size=size),
+        mean=tuple(map(float, _texts(manifest["mean"]))),
+        std=tuple(map(float, _texts(manifest["std"]))),
+        precision="bf16" if manifest["precision"] == "bf16" else "fp32",
+    )
+
+
+def _texts(values: object) -> list[str]:
+    assert isinstance(values, list)
+    return [str(value) for value in values]
+
+
+def evaluated_weights(trained: TrainedModel, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Return the weights that evaluation uses, averages in their place, as the model names them."""
+    model = _build(trained)
+    load_evaluated_weights(model, checkpoint.tensors)
+    return dict(model.state_dict())
+
+
+def _build(trained: TrainedModel) -> FineTuneModel:
+    # Every weight is loaded afterwards, so the seed does not matter.
+    return make_model(trained.spec.model, num_classes=len(trained.classes), seed=0)
+
+
+@final
+class Predictor:
+    """A model in evaluation mode on its device.
+
+    Args:
+        trained: the model.
+        weights: as `evaluated_weights` gives them.
+        device: where it computes.
+        batch_size: rows of every batch.
+    """
+
+    def __init__(
+        self, trained: TrainedModel, weights: Weights, *, device: torch.device, batch_size: int
+    ) -> None:
+        self.batch_size = batch_size
+        self.image_size = trained.image_size
+        self._device = device
+        self._bf16 = trained.precision == "bf16"
+        channels_last = trained.spec.memory_format == "channels_last"
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        # The same operations in the same order as in training and evaluation.
+        std = torch.tensor(trained.std, device=device)
+        self._scale = (1 / (255 * std)).view(1, -1, 1, 1)
+        self._shift = (-torch.tensor(trained.mean, device=device) / std).view(1, -1, 1, 1)
+        model = _build(trained)
+        model.load_state_dict(weights)
+        model.to(device=device, memory_format=self._format)  # type: ignore[call-overload]
+        self._model = model.eval().requires_grad_(False)
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the probability of every class.
+
+        May be called from several threads at once where the device is the CPU.
+
+        Args:
+            images: [batch_size, H, W, 3]; slots that hold no row may hold anything.
+
+        Returns:
+            [batch_size, C]; each row adds up to 1.
+
+        Raises:
+            RayftError: the device has too little memory, or a score is not finite.
+        """
+        try:
+            scores = self._scores(images)
+        except torch.OutOfMemoryError as error:
+            what = f"a batch of {len(images)} rows does not fit into the GPU's memory"
+            raise RayftError(Problem("--batch-size", what, "choose a smaller one")) from error
+        if not np.isfinite(scores).all():
+            what = "the model gives scores that are not finite: it has diverged"
+            raise RayftError(Problem("checkpoint", what, "use an earlier checkpoint"))
+        return softmax(scores)
+
+    @torch.inference_mode()
+    def _scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        pixels = self._moved(torch.from_numpy(images))
+        # [n, H, W, 3] seen as [n, 3, H, W] is channels_last without a copy.
+        floats = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=self._format)
+        with self._autocast():
+            scores = self._model(floats.mul_(self._scale).add_(self._shift))["label"]
+        found: NDArray[np.float32] = scores.float().cpu().numpy()
+        return found
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._bf16:
+            return torch.autocast(self._device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _moved(self, pixels: Tensor) -> Tensor:
+        if self._device.type == "cuda":
+            return pixels.pin_memory().to(self._device, non_blocking=True)
+        return pixels.to(self._device)
+
+
+def softmax(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the probabilities [n, C] of scores [n, C].
+
+    numpy adds up each row by itself and on one thread: no row beside it can change a bit.
+    """
+    wide = scores.astype(np.float64)
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities

@@ -1,0 +1,145 @@
+"""Predict chunks, in this process or by Ray actors, until all are done or a signal comes."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayft.data.predict_input import Chunk
+from rayft.data.predict_parts import PartReport
+from rayft.plan.facts import NodeFacts
+from rayft.runtime.address import named_cluster
+from rayft.runtime.allocator import ENVIRONMENT
+from rayft.runtime.predict_scale import Scale, this_node
+from rayft.runtime.predict_stop import until_stopped
+from rayft.runtime.predict_worker import Work, Worker
+
+if TYPE_CHECKING:
+    import ray
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+_CHUNKS_AT_ONCE = 2
+"""While the last rows of a chunk are computed and written, the next one is being read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The machines there are."""
+
+    nodes: Sequence[NodeFacts]
+    is_running: bool
+    """Whether they are those of a Ray cluster that this process is connected to."""
+
+
+@contextmanager
+def connected(*, uses_ray: bool) -> Iterator[Cluster]:
+    """Connect to the Ray cluster that is meant, if one runs; else look at this machine.
+
+    Args:
+        uses_ray: whether a cluster may be used at all.
+
+    Raises:
+        ClusterError: no cluster answers at `RAY_ADDRESS`.
+    """
+    if not uses_ray or not _is_told():
+        yield Cluster((this_node(),), is_running=False)
+        return
+    import ray
+
+    from rayft.runtime.each_node import alive_nodes
+    from rayft.runtime.launch import start_ray
+
+    owns = start_ray()
+    try:
+        nodes = [
+            NodeFacts(name=node.name, resources=node.resources, memory_bytes=0)
+            for node in alive_nodes()
+        ]
+        yield Cluster(nodes, is_running=True)
+    finally:
+        if owns:
+            ray.shutdown()
+
+
+def _is_told() -> bool:
+    ray = sys.modules.get("ray")
+    return named_cluster() is not None or (ray is not None and ray.is_initialized())
+
+
+def run_here(
+    chunks: Mapping[int, Chunk],
+    work: Work,
+    weights: Arrays,
+    *,
+    on_rows: Callable[[int], None],
+) -> Iterator[PartReport]:
+    """Predict chunks in this process; gives a report for each.
+
+    Raises:
+        RayftError: a chunk cannot be read or a part not be written.
+        StoppedBySignal: a signal asked for it; what was in work is given up.
+    """
+    with catch_warnings():
+        # Decoders warn of what damaged files hold; what cannot be read is reported anyway.
+        simplefilter("ignore")
+        worker = Worker(work, weights, on_rows=on_rows)
+        runners = ThreadPoolExecutor(_CHUNKS_AT_ONCE, thread_name_prefix="rayft-chunk")
+        try:
+            futures = [runners.submit(worker, index, chunk) for index, chunk in chunks.items()]
+            done = as_completed(futures)
+            yield from until_stopped(future.result() for future in done)
+        finally:
+            worker.stop()
+            runners.shutdown(cancel_futures=True)
+
+
+def run_on_ray(
+    chunks: Mapping[int, Chunk],
+    work: Work,
+    weights: Arrays,
+    *,
+    scale: Scale,
+) -> Iterator[PartReport]:
+    """Predict chunks by a pool of Ray actors; gives a report for each.
+
+    Raises:
+        RayftError: a chunk cannot be read or a part not be written.
+        ClusterError: nodes differ from the driver, or cannot see the folder.
+        StoppedBySignal: a signal asked for it; what was in work is given up.
+    """
+    import ray
+
+    from rayft.data.predict_pool import Pool, predict_on_ray
+    from rayft.runtime.launch import start_ray
+    from rayft.runtime.nodes import check_nodes
+
+    owns = start_ray()
+    try:
+        check_nodes(work.parts.folder)
+        pool = Pool(
+            size=scale.workers,
+            num_cpus=scale.lanes,
+            num_gpus=1 if scale.device == "cuda" else 0,
+            # Workers of our own cluster inherit it, and start faster without.
+            environment={} if owns else ENVIRONMENT,
+        )
+        make = partial(_make_worker, work, ray.put(dict(weights)))
+        yield from until_stopped(predict_on_ray(chunks, make=make, pool=pool))
+    finally:
+        if owns:
+            ray.shutdown()
+
+
+def _make_worker(work: Work, weights: "ray.ObjectRef[Any]") -> Worker:
+    import ray
+
+    simplefilter("ignore")
+    return Worker(work, ray.get(weights))

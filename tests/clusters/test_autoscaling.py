@@ -1,0 +1,140 @@
+"""Clusters that grow: what they can reach is known, refused beyond, waited for, and given back."""
+
+import json
+import subprocess
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clusters.cluster import FACTS, RAYFT, Cluster, started_cluster
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+TYPES = {
+    "head": {"resources": {"CPU": 1}, "max_workers": 0},
+    "pair": {"resources": {"CPU": 2}, "max_workers": 2},
+}
+# What the autoscaler of KubeRay leaves on a cluster: a report, and no monitor beside the head.
+REPORT = textwrap.dedent(
+    """
+    import json
+    import ray
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    ray.init(log_to_driver=False, logging_level="ERROR")
+    report = {"autoscaler_report": {"active_nodes": {"headgroup": 1}}}
+    _internal_kv_put(b"__autoscaling_status", json.dumps(report).encode())
+    print("{}")
+    """
+)
+
+
+def command(word: str, storage: Path, *more: str) -> list[str]:
+    """Return a command for a small run on workers of 2 CPUs, of which the head holds none."""
+    return [
+        *(RAYFT, word, "jobs/quickstart.yaml", f"storage_path={storage}", "precision=fp32"),
+        "data.train={kind: python, function: 'tests.laws.harness:pictures'}",
+        *("model.backbone.name=test_efficientnet", "model.backbone.weights=none"),
+        *("data.image_size=32", "phases=[{name: probe, train: [heads], for: 2 epochs, lr: 1e-2}]"),
+        *("global_batch_size=16", "scaling.num_workers=2"),
+        *("scaling.resources_per_worker={CPU: 2}", *more, "--json"),
+    ]
+
+
+def problems_of(found: subprocess.CompletedProcess[str]) -> str:
+    assert found.returncode == 2, found.stderr
+    return " ".join(problem["what"] for problem in json.loads(found.stdout)["problems"])
+
+
+@pytest.fixture(scope="module")
+def growing() -> Iterator[Cluster]:
+    with started_cluster(
+        "--num-cpus=1", autoscaling=TYPES, RAY_enable_autoscaler_v2="1"
+    ) as cluster:
+        yield cluster
+
+
+def test_a_plan_knows_what_the_cluster_can_reach_and_starts_nothing(
+    growing: Cluster, tmp_path: Path
+) -> None:
+    found = growing.run(*command("plan", tmp_path))
+
+    assert found.returncode == 0, found.stderr
+    resources = json.loads(found.stdout)["plan"]["resources"]
+    assert resources["reachable_cpus"] == 5
+    assert "the cluster has 1 and can reach 5; waiting at most 300 s" in found.stderr
+    assert growing.num_nodes() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("scaling.num_workers=4", "4 workers need 8 CPUs; the cluster reaches 5"),
+        (
+            "scaling.resources_per_worker={CPU: 2.5}",
+            "a worker needs 2.5 CPU on one node; node type pair has 2 CPU",
+        ),
+        (
+            "scaling.resources_per_worker={CPU: 1, fast: 1}",
+            "a worker needs 1 CPU, 1 fast on one node; node type pair has 2 CPU",
+        ),
+    ],
+)
+def test_more_than_it_can_reach_is_refused_at_once(
+    growing: Cluster, tmp_path: Path, change: str, expected: str
+) -> None:
+    found = growing.run(*command("train", tmp_path, change))
+
+    assert expected in problems_of(found)
+    assert growing.num_nodes() == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_grows_the_cluster_and_idle_nodes_go_away(growing: Cluster, tmp_path: Path) -> None:
+    found = growing.run(*command("train", tmp_path), timeout=200)
+
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["status"] == "finished"
+    deadline = time.monotonic() + 60
+    while growing.num_nodes() > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_the_older_autoscaler_is_understood_too(tmp_path: Path) -> None:
+    with started_cluster("--num-cpus=1", autoscaling=TYPES) as cluster:
+        facts = cluster.python(FACTS, str(tmp_path))
+
+    assert (facts["cpus"], facts["max_cpus"], facts["max_gpus"]) == (1, 5, 0)
+    assert [(node["name"], node["count"]) for node in facts["nodes"] if not node["present"]] == [
+        ("node type pair", 2)
+    ]
+
+
+@pytest.fixture(scope="module")
+def unknown() -> Iterator[Cluster]:
+    with started_cluster("--num-cpus=1", "--no-monitor") as cluster:
+        yield cluster
+
+
+def test_a_cluster_that_cannot_grow_reaches_what_it_has(unknown: Cluster, tmp_path: Path) -> None:
+    facts = unknown.python(FACTS, str(tmp_path))
+
+    assert (facts["cpus"], facts["max_cpus"], facts["max_gpus"]) == (1, 1, 0)
+
+
+def test_a_cluster_that_does_not_say_is_waited_for_only_so_long(
+    unknown: Cluster, tmp_path: Path
+) -> None:
+    unknown.python(REPORT)
+
+    facts: Any = unknown.python(FACTS, str(tmp_path))
+    found = unknown.run(*command("train", tmp_path, "scaling.wait_s=3"))
+
+    assert facts["max_cpus"] is None
+    assert "2 workers with 2 CPU each did not fit within 3 s" in problems_of(found)
+    assert "does not say what it can reach" in found.stderr
