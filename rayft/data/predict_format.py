@@ -66,9 +66,9 @@ class PartFormat:
         if self.top is None:
             columns.append(_lists(probabilities, bad))
         else:
-            names = pa.array(self.classes, pa.string()).take(pa.array(order.ravel()))
+            names = np.array(self.classes, dtype=np.object_)
             listed = np.take_along_axis(probabilities, order, axis=1)
-            columns += [_as_lists(names, self.top, bad), _lists(listed, bad)]
+            columns += [_lists(names[order], bad), _lists(listed, bad)]
         columns.append(pa.array(errors, pa.string()))
         for name, column in zip(self.added, columns, strict=True):
             carried = carried.append_column(name, column)
@@ -78,13 +78,9 @@ class PartFormat:
         return pa.array(self.classes, pa.string()).take(pa.array(places, mask=bad))
 
 
-def _lists(values: NDArray[np.float64], bad: NDArray[np.bool_]) -> Any:  # noqa: ANN401
-    return _as_lists(pa.array(values.astype(np.float32).ravel()), values.shape[1], bad)
-
-
-def _as_lists(values: Any, width: int, bad: NDArray[np.bool_]) -> Any:  # noqa: ANN401
-    """Return a list of `width` values for each row, null where it is bad."""
-    offsets = np.arange(len(bad) + 1, dtype=np.int32) * width
-    # The end of a list is the start of the next one, so only starts may be null.
-    mask = np.append(bad, np.False_)
-    return pa.ListArray.from_arrays(pa.array(offsets, mask=mask), values)
+def _lists(values: NDArray[np.float64] | NDArray[np.object_], bad: NDArray[np.bool_]) -> Any:  # noqa: ANN401
+    """Return the list of each row of `values` [n, width], null where it is bad."""
+    kept = values[~bad].ravel()
+    inner = pa.array(kept, pa.string() if kept.dtype == np.object_ else pa.float32())
+    ends = np.append(0, np.cumsum(~bad)).astype(np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), inner, mask=pa.array(bad))

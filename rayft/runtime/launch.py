@@ -1,19 +1,16 @@
-"""Start the workers: in the calling process, or as Ray Train workers, and watch over them."""
+"""Connect to Ray, start the workers, there or in the calling process, and watch over them."""
 
 import logging
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import cast
 
 import ray
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 import rayft.errors
 from rayft.engine.ports import OneRank
-from rayft.engine.ranks import DistributedRanks
 from rayft.errors import Problem, RayftError, Stopped, TrainingError
 from rayft.models.weights import LoadedWeights
 from rayft.runtime.address import check_address, named_cluster, nothing_there
@@ -22,9 +19,9 @@ from rayft.runtime.facts import available_cpus
 from rayft.runtime.job import Job, work
 from rayft.runtime.journal import ENDS, Event, Reader, read_journal
 from rayft.runtime.nodes import check_nodes
-from rayft.runtime.packed import PackedWeights, packed, unpacked
 from rayft.runtime.signals import StopRequest, exit_on_sigterm, stop_on_signals
-from rayft.runtime.waiting import reservation, wait_for_room
+from rayft.runtime.waiting import wait_for_room
+from rayft.runtime.workers import Fit
 from rayft.storage.location import Location
 
 OnEvent = Callable[[Event], None]
@@ -128,8 +125,9 @@ def train_on_ray(
     """
     started_here = owns_cluster and named_cluster() is None
     reader = read_journal(job.folder.place, attempt=job.attempt)
-    # Workers of our own cluster inherit this, and start faster without a runtime environment.
-    fit = _Fit(job, weights, {} if started_here else _environment())
+    # Workers of our own cluster inherit their environment, and start faster without another one.
+    environment = {} if started_here else _environment()
+    fit = Fit(job, weights, environment=environment, owns_cluster=owns_cluster)
     with stop_on_signals(job) as request:
         if not started_here:
             _wait_for_room(job, request)
@@ -152,9 +150,7 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in ENVIRONMENT.items() if name not in given}
 
 
-def _watch(
-    fit: "_Fit", reader: Reader, on_event: OnEvent, leaves: StopRequest | None
-) -> Event | None:
+def _watch(fit: Fit, reader: Reader, on_event: OnEvent, leaves: StopRequest | None) -> Event | None:
     """Hand events on until the workers are done; return the one that ends the attempt.
 
     Args:
@@ -217,66 +213,6 @@ def _root_cause(error: BaseException | None) -> str:
     inner = next(iter(failures.values()), error)
     lines = [line for line in str(inner).strip().splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(inner).__name__
-
-
-class _Fit(threading.Thread):
-    """`TorchTrainer.fit` in a thread, so that the main thread is free for signals."""
-
-    def __init__(
-        self, job: Job, weights: LoadedWeights | None, environment: Mapping[str, str]
-    ) -> None:
-        super().__init__(name="rayft-fit", daemon=True)
-        self._job = job
-        self._weights = weights
-        self._environment = environment
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        """Run the attempt to its end."""
-        try:
-            with tempfile.TemporaryDirectory(prefix="rayft-train-") as notes:
-                _make_trainer(self._job, self._weights, self._environment, notes).fit()
-        except BaseException as error:  # noqa: BLE001  raised by the thread that waits
-            self.error = error
-
-
-def _make_trainer(
-    job: Job, weights: LoadedWeights | None, environment: Mapping[str, str], notes: str
-) -> "ray.train.torch.TorchTrainer":
-    from ray.train.torch import TorchTrainer
-
-    resources, scaling = job.plan.resources, job.plan.spec.scaling
-    return TorchTrainer(
-        _ray_worker,
-        # Weights are resolved once, here, and travel once through the object store.
-        train_loop_config={"job": job, "weights": ray.put(packed(weights))},
-        scaling_config=ScalingConfig(
-            num_workers=resources.num_workers,
-            use_gpu=resources.device == "cuda",
-            resources_per_worker=reservation(resources),
-        ),
-        run_config=RunConfig(
-            # A name of its own for each attempt: Ray's index of an earlier one, which is not
-            # crash-safe, can then never be in the way.
-            name=f"attempt-{job.attempt:04d}",
-            # Ray keeps notes of its own here; what a run needs is in its folder.
-            storage_path=notes,
-            failure_config=FailureConfig(max_failures=scaling.max_failures),
-            worker_runtime_env={"env_vars": dict(environment)} if environment else None,
-        ),
-    )
-
-
-def _ray_worker(config: dict[str, object]) -> None:
-    import ray.train.torch
-
-    job = cast(Job, config["job"])
-    weights = unpacked(ray.get(cast("ray.ObjectRef[PackedWeights | None]", config["weights"])))
-    device = ray.train.torch.get_device()
-    if job.plan.resources.device == "mps":
-        device = torch.device("mps")
-    metrics = work(job, weights, ranks=DistributedRanks(device), device=device)
-    ray.train.report(metrics)
 
 
 def _pass_on(reader: Reader, on_event: OnEvent) -> Event | None:

@@ -27,7 +27,7 @@ class Listener(Protocol):
         ...
 
     def on_rows(self, done: int, total: int) -> None:
-        """Rows are predicted, by this call or before. Called from any thread."""
+        """Rows are predicted, by this call or before. Called from any thread, one at a time."""
         ...
 
 
@@ -158,7 +158,7 @@ class _Progress:
     def add(self, rows: int) -> None:
         with self._lock:
             self._done += rows
-        self._listener.on_rows(self._done, self._total)
+            self._listener.on_rows(self._done, self._total)
 
 
 def _check(job: Job, there: Mapping[int, PartReport]) -> None:

@@ -14,6 +14,12 @@ _RIGHTS = {
 }
 _TESTS = {"s3": "aws s3 ls {bucket}", "gs": "gcloud storage ls {bucket}"}
 _MAKES = {"s3": "aws s3 mb {bucket}", "gs": "gcloud storage buckets create {bucket}"}
+_GIVES = {
+    "s3": 'give them to every machine; `eval "$(aws configure export-credentials --format env)"` '
+    "takes those of ~/.aws, `aws sts get-caller-identity` tests them",
+    "gs": "give them to every machine; `gcloud auth application-default print-access-token` tests "
+    "them",
+}
 _IDENTITIES = {
     "s3": "aws sts get-caller-identity",
     "gs": "gcloud auth application-default print-access-token",
@@ -91,7 +97,7 @@ def _fix(place: Location, fault: StorageFault) -> str:
         make = _MAKES[scheme].format(bucket=place.bucket)
         return f"make it with `{make}`, or correct its name; `{test}` tests it"
     if fault.errno == faults.NO_CREDENTIALS:
-        return f"give them to every machine; `{_IDENTITIES[scheme]}` shows those that are found"
+        return _GIVES[scheme]
     if fault.errno == faults.REFUSED:
         who = _IDENTITIES[scheme]
         return f"{_RIGHTS[scheme]} on it to the user that `{who}` names, or use other credentials"

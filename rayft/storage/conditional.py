@@ -55,9 +55,11 @@ def _put_if(bucket: str, key: str, content: bytes | memoryview, mode: "PutMode")
                 if "NoSuchBucket" in str(error):
                     raise
                 there = _written(bucket, key)
-                # Refused, and yet it is not there: a write or a deletion of another is under way.
-                if there is not None or mode != "create" or time.monotonic() > until:
+                if there is not None or mode != "create":
                     return there[1] if there is not None and there[0] == token else None
+                # Refused, and yet it is not there: a write or a deletion of another is under way.
+                if time.monotonic() > until:
+                    raise
             except GenericError as error:
                 if not is_network(error) or time.monotonic() > until:
                     raise

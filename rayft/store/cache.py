@@ -6,8 +6,11 @@ there is right. Those used longest ago make room for new ones.
 
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 from rayft.errors import DataError, Problem
@@ -16,6 +19,10 @@ from rayft.storage.location import Location
 from rayft.store.manifest import FileRecord
 
 CACHE_VARIABLE = "RAYFT_CACHE_DIR"
+T = TypeVar("T")
+
+_RESERVED = ".reserved"
+_LOOK_S = 0.05
 _STRIPES = 64
 """Locks that keep two processes from fetching the same file; a few serve any number of files."""
 _ABANDONED_S = 900.0
@@ -38,72 +45,98 @@ class ShardCache:
     """A folder of files fetched from remote stores.
 
     Safe to share between processes: a file is complete or absent, fetched by one process while
-    the others wait, and the sum of all is kept within the budget.
+    the others wait, and files and reservations together stay within the budget.
     """
 
     folder: Path
     budget: int
-    """Bytes that all files together may take. One file more may be on its way."""
+    """Bytes that all files together may take."""
 
     def path_of(self, record: FileRecord) -> Path:
         """Return where a file is, once it is fetched."""
         return self.folder / "files" / f"{record.sha256}.arrow"
 
-    def fetch(self, store: Location, record: FileRecord) -> Path:
-        """Return the path of a store's file on this machine, fetching it where it is missing.
+    def opened(self, store: Location, record: FileRecord, opens: Callable[[Path], T]) -> T:
+        """Return what `opens` makes of a store's file on this machine, fetched where it is missing.
 
         Raises:
             DataError: it vanished or changed, or does not fit into the budget.
             OSError: it cannot be fetched, or the disk refused.
         """
         path = self.path_of(record)
-        if _used_now(path):
-            return path
+        while True:
+            if not _used_now(path):
+                self._fetch_once(store, record, path)
+            try:
+                return opens(path)
+            except FileNotFoundError:
+                # Another process needed the room between the two lines.
+                continue
+
+    def _fetch_once(self, store: Location, record: FileRecord, path: Path) -> None:
         stripe = int(record.sha256[:8], 16) % _STRIPES
         with exclusive(self.folder / "locks" / f"{stripe:02d}.lock", wait=True):
             if not _used_now(path):
-                self._fetch(store / record.file, record, path)
-        return path
+                with self._room(record) as part:
+                    _download(store / record.file, record, part)
+                    path.parent.mkdir(exist_ok=True)
+                    part.replace(path)
 
-    def _fetch(self, source: Location, record: FileRecord, path: Path) -> None:
-        part = path.with_name(f"{uuid4().hex}.part")
-        try:
-            self._reserve(part, record)
-            source.download(part)
-            found = sha256_of(part)
-            if found != record.sha256:
-                raise _changed(source, "its SHA-256 differs from the manifest's")
-            part.replace(path)
-        except FileNotFoundError as error:
-            raise _changed(source, "it is no longer there") from error
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _reserve(self, part: Path, record: FileRecord) -> None:
-        """Make room, and hold it by a file of the full size."""
+    @contextmanager
+    def _room(self, record: FileRecord) -> Iterator[Path]:
+        """Make room for a file, and hold it while the file is fetched to the path that is given."""
         if record.bytes > self.budget:
             what = (
                 f"one file of {record.bytes / 1e6:,.0f} MB does not fit into "
                 f"{self.budget / 1e6:,.0f} MB"
             )
             raise DataError(Problem("data.local_cache.budget", what, "raise it"))
-        part.parent.mkdir(parents=True, exist_ok=True)
+        incoming = self.folder / "incoming"
+        incoming.mkdir(parents=True, exist_ok=True)
+        name = uuid4().hex
+        reserved, part = incoming / f"{name}{_RESERVED}", incoming / f"{name}.part"
+        while not self._reserve(reserved, record.bytes):
+            # All of the budget is on its way; some of it has arrived in a moment.
+            time.sleep(_LOOK_S)
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+            reserved.unlink(missing_ok=True)
+
+    def _reserve(self, reserved: Path, size: int) -> bool:
+        """Delete what was used longest ago until `size` fits; return whether it does."""
         with exclusive(self.folder / "locks" / "room.lock", wait=True):
-            files = sorted(_files(part.parent))
-            excess = sum(size for _, size, _ in files) + record.bytes - self.budget
-            for used, size, file in files:
+            coming = _files(reserved.parent)
+            for used, _, file in coming:
+                if time.time() - used > _ABANDONED_S:
+                    file.unlink(missing_ok=True)
+            files = sorted(_files(self.folder / "files"))
+            held = sum(amount for _, amount, file in coming if file.suffix == _RESERVED)
+            excess = held + sum(amount for _, amount, _ in files) + size - self.budget
+            for _, amount, file in files:
                 if excess <= 0:
                     break
-                if file.suffix == ".part" and time.time() - used < _ABANDONED_S:
-                    continue
                 file.unlink(missing_ok=True)
-                excess -= size
-            with part.open("wb") as reserved:
-                reserved.truncate(record.bytes)
+                excess -= amount
+            if excess > 0:
+                return False
+            with reserved.open("wb") as file_of_that_size:
+                file_of_that_size.truncate(size)
+        return True
 
     def used_bytes(self) -> int:
         """Return the bytes that all files take."""
         return sum(size for _, size, _ in _files(self.folder / "files"))
+
+
+def _download(source: Location, record: FileRecord, part: Path) -> None:
+    try:
+        source.download(part)
+    except FileNotFoundError as error:
+        raise _changed(source, "it is no longer there") from error
+    if sha256_of(part) != record.sha256:
+        raise _changed(source, "its SHA-256 differs from the manifest's")
 
 
 def _used_now(path: Path) -> bool:

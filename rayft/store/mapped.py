@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 from typing import Protocol, final
 
@@ -128,9 +129,13 @@ def map_shard(
     Raises:
         DataError: it is missing or damaged.
     """
+    opens = partial(
+        MappedShard, record=record, stored_as=manifest.stored_as, size=manifest.stored_size
+    )
     try:
-        path = cache.fetch(store, record) if cache else (store / record.file).path
-        return MappedShard(path, record, stored_as=manifest.stored_as, size=manifest.stored_size)
+        if cache is None:
+            return opens((store / record.file).path)
+        return cache.opened(store, record, opens)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise cannot_be_opened(store, record, error) from error
 

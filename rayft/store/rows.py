@@ -1,6 +1,7 @@
 """The row store: the prepared rows of one source, by id, larger than memory."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Self, final
 
 import numpy as np
@@ -152,9 +153,11 @@ class RowStore:
 
 def _open_index(place: Location, manifest: Manifest, cache: ShardCache | None) -> RowIndex:
     record = manifest.index
+    opens = partial(RowIndex.open, num_rows=manifest.num_rows)
     try:
-        path = (place / record.file).path if place.is_local else _needed(cache).fetch(place, record)
-        return RowIndex.open(path, num_rows=manifest.num_rows)
+        if place.is_local:
+            return opens((place / record.file).path)
+        return _needed(cache).opened(place, record, opens)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise cannot_be_opened(place, record, error) from error
 

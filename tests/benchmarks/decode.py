@@ -139,9 +139,7 @@ def main() -> None:
         figures += [other, ratio(f"rayft / it, {count}", found[f"rayft, threads: {count}"], other)]
     one, two = found["rayft, threads: 1"], found["rayft, threads: 2"]
     figures.append(ratio("rayft, 2 threads / 1 thread", two, one))
-    report(
-        f"JPEGs of 256 px to batches of 224 px, batch {chosen.batch}", figures, unit="rows/s"
-    )
+    report(f"JPEGs of 256 px to batches of 224 px, batch {chosen.batch}", figures, unit="rows/s")
 
 
 if __name__ == "__main__":

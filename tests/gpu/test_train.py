@@ -27,14 +27,14 @@ from tests.laws.harness import Recorder
 pytestmark = ON_CUDA
 
 TOLERANCE = {"fp32": 1e-3, "bf16": 1e-2}
-"""Largest difference of a weight or a metric between two runs of the same 12 steps: a GPU adds up
-gradients in no fixed order, and bf16 rounds what comes of it to 3 digits."""
-
-PHASE = {"name": "all", "train": ["all"], "for": "3 epochs", "lr": 0.03}
+"""Largest difference of a weight or a metric, and its share, between two runs of the same 12 steps:
+a GPU adds up gradients in no fixed order, and bf16 rounds what comes of it to 3 digits."""
 
 
-def _plan(prepared: PreparedDataset, precision: str, **changes: Any) -> RunPlan:
-    spec = spec_on_device(precision=precision, phases=[PHASE], **changes)
+def _plan(prepared: PreparedDataset, precision: str, *, epochs: int = 3, **changes: Any) -> RunPlan:
+    phase = {"name": "all", "train": ["all"], "for": f"{epochs} epochs", "lr": 0.03}
+    # Random weights have no statistics worth keeping.
+    spec = spec_on_device(precision=precision, phases=[phase], batch_norm="local", **changes)
     plan = plan_on_device(spec, prepared)
     assert plan.resources.device == DEVICE
     assert plan.precision == precision
@@ -42,20 +42,26 @@ def _plan(prepared: PreparedDataset, precision: str, **changes: Any) -> RunPlan:
 
 
 def _state(run: Run) -> dict[str, np.ndarray]:
-    return {name: value.cpu().numpy() for name, value in run.model.state_dict().items()}
+    """Return weights, buffers, moments and averages."""
+    tensors = run.snapshot().tensors
+    return {
+        f"{kind} {name}": value.cpu().numpy()
+        for kind, values in tensors.items()
+        for name, value in values.items()
+    }
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_loss_falls(prepared: PreparedDataset, tmp_path: Path, precision: str) -> None:
     events = Recorder()
 
-    run = start_run(_plan(prepared, precision), prepared, tmp_path, events=events)
+    run = start_run(_plan(prepared, precision, epochs=6), prepared, tmp_path, events=events)
     train(run)
 
     epochs = [event["metrics"] for event in events.events if event["kind"] == "epoch"]
     losses = [metrics["train/loss"] for metrics in epochs]
     assert losses == sorted(losses, reverse=True)
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
     assert all(parameter.is_cuda for parameter in run.model.parameters())
     assert all(parameter.dtype == torch.float32 for parameter in run.model.parameters())
 
@@ -81,14 +87,15 @@ def test_stopped_and_resumed_comes_to_the_weights_of_a_run_that_went_through(
         "name": f"step-{steps:010d}",
         "steps_done": steps,
     }
-    tolerance = TOLERANCE[precision]
+    assert events.events[-1]["kind"] == "checkpoint"
+    found = _state(resumed)
     for name, value in _state(whole).items():
-        np.testing.assert_allclose(_state(resumed)[name], value, atol=tolerance, err_msg=name)
-    assert resumed.average is not None
-    assert whole.average is not None
-    for name, value in whole.average.state().items():
         np.testing.assert_allclose(
-            resumed.average.state()[name].cpu(), value.cpu(), atol=tolerance, err_msg=name
+            found[name],
+            value,
+            atol=TOLERANCE[precision],
+            rtol=TOLERANCE[precision],
+            err_msg=name,
         )
 
 

@@ -1,6 +1,7 @@
 """Parts: what their columns hold, when one counts as there, and what is refused."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def test_rows_have_label_probability_and_all_probabilities_or_a_reason() -> None
         "error": None,
     }
     assert tied["label"] == "ant"
+    assert tied["probabilities"] == pytest.approx([0.4, 0.2, 0.4])
     assert bad == {
         "id": 9,
         "label": None,
@@ -55,6 +57,7 @@ def test_rows_have_label_probability_and_all_probabilities_or_a_reason() -> None
         "error": "it is gone",
     }
     assert last["label"] == "cat"
+    assert last["probabilities"] == pytest.approx([0.1, 0.2, 0.7])
     assert table.schema.field("probabilities").type == pa.list_(pa.float32())
     assert table.schema.field("probability").type == pa.float32()
 
@@ -138,7 +141,7 @@ def test_the_bytes_of_a_part_follow_from_its_rows_however_they_came(tmp_path: Pa
         parts = Parts(folder=Location(str(tmp_path / name)), request=request())
         tables = [
             columns().table(CARRIED[a:b], PROBABILITIES[a:b], ERRORS[a:b])
-            for a, b in zip(cuts, cuts[1:], strict=False)
+            for a, b in pairwise(cuts)
         ]
         parts.write(0, tables, CLASSES)
         written.append((tmp_path / name / part_name(0)).read_bytes())

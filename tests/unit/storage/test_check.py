@@ -94,6 +94,8 @@ class TestObjectStores:
 
         assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in problem.what
         assert "role of the machine" in problem.what
+        assert "~/.aws is not read" in problem.what
+        assert "aws configure export-credentials" in problem.fix
         assert "`aws sts get-caller-identity`" in problem.fix
 
     @pytest.mark.parametrize("method", ["PUT", "GET", "POST"])

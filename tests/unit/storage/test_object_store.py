@@ -302,6 +302,21 @@ class TestTransientFaults:
         assert (folder / "file").create(b"1")
         assert (folder / "file").read_bytes() == b"1"
 
+    def test_a_conflict_without_end_is_not_taken_for_an_object_of_another(
+        self, folder: Location, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(client, "RETRY_S", 0.3)
+
+        def decide(method: str, path: str) -> Deed:
+            conflict = (409, b"<Error><Code>ConditionalRequestConflict</Code></Error>")
+            proxy.answer = conflict if method == "PUT" else None
+            return "pass"
+
+        proxy.deed = decide
+
+        with pytest.raises(StorageFault, match="ConditionalRequestConflict"):
+            (folder / "file").create(b"1")
+
     def test_a_store_that_is_gone_is_given_up(
         self, folder: Location, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

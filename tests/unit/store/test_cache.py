@@ -1,4 +1,5 @@
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,3 +139,38 @@ def test_the_folder_may_differ_between_machines(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("RAYFT_CACHE_DIR")
     assert cache_folder("auto") == Path.home() / ".cache/rayft"
     assert cache_folder("/other") == Path("/other")
+
+
+def test_many_readers_of_a_small_cache_stay_within_its_budget(
+    make_store: MakeStore, bucket: Location, tmp_path: Path
+) -> None:
+    roomy = ShardCache(folder=tmp_path / "roomy", budget=10**9)
+    first = make_store(140, place=bucket / "crowd", cache=roomy)
+    rows = first.gather(range(140))
+    cache = ShardCache(
+        folder=tmp_path / "cache", budget=first.manifest.index.bytes + 3 * _size(first)
+    )
+    done, most = threading.Event(), [0]
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            most[0] = max(most[0], cache.used_bytes())
+
+    def read(seed: int) -> bool:
+        store = RowStore.open(first.place, cache)
+        drawn = np.random.default_rng(seed)
+        for _ in range(15):
+            ids = drawn.integers(0, 140, 4)
+            if not np.array_equal(store.gather(ids), rows[ids]):
+                return False
+        return True
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert all(threads.map(read, range(4)))
+    finally:
+        done.set()
+        watcher.join()
+    assert 0 < most[0] <= cache.budget
