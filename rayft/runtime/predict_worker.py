@@ -86,7 +86,7 @@ class Worker:
             nullcontext() if device.type == "cpu" else Lock()
         )
         self._room = Semaphore(work.lanes * (1 + _BATCHES_AHEAD))
-        _share_freed_memory()
+        share_freed_memory()
         self._threads_before = torch.get_num_threads()
         self._lanes = ThreadPoolExecutor(
             work.lanes,
@@ -137,7 +137,7 @@ class Worker:
         return table
 
 
-def _share_freed_memory() -> None:
+def share_freed_memory() -> None:
     """Let the lanes share one heap that keeps what was freed, where this process runs on glibc."""
     keep_freed_memory()
     if platform.libc_ver()[0] == "glibc":

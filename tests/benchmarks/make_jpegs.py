@@ -1,4 +1,4 @@
-"""Write a folder of JPEGs that cost what photos cost: noise at every scale, a folder for each class.
+"""Write JPEGs that cost what photos cost: noise at every scale, a folder for each class.
 
 Each class has one large picture; a file is a piece of it, turned over or not, in other colours. So
 all files differ, a network can learn the classes, and 100,000 files take minutes, not hours.
