@@ -95,6 +95,7 @@ class RemoteJournal:
         self._attempt = attempt
         self._stop_file = stop_file
         self._stop = threading.Event()
+        self._over = threading.Event()
         self._lines: list[bytes] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -109,7 +110,9 @@ class RemoteJournal:
             self._lines.append(_line(kind, self._attempt, values))
         if kind in ENDS:
             self._put()
-        self._start()
+            self._over.set()
+        else:
+            self._start()
 
     def stop_requested(self) -> bool:
         """Return whether the stop file has been seen."""
@@ -122,8 +125,7 @@ class RemoteJournal:
             self._thread.start()
 
     def _work(self) -> None:
-        while True:
-            time.sleep(_REMOTE_EVERY_S)
+        while not self._over.wait(_REMOTE_EVERY_S):
             try:
                 self._put()
                 if not self._stop.is_set() and self._stop_file.exists():

@@ -22,8 +22,8 @@ from ray.util import get_node_ip_address
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 RAY, RAYFT = str(BIN / "ray"), str(BIN / "rayft")
-HEAD_ID = "f" * 51 + "00000"
-"""The fake provider knows the head under this id."""
+HEAD_ID, HEAD_TYPE = "f" * 51 + "00000", "ray.head.default"
+"""The fake provider knows the head under this id and type."""
 _PORTS = (
     "--port",
     "--dashboard-port",
@@ -132,7 +132,7 @@ def started_cluster(
             words.append(f"--autoscaling-config={_write_config(cluster, autoscaling)}")
             environment |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
             environment |= {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID}
-            environment |= {"RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_NODE_TYPE_NAME": "head"}
+            environment |= {"RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_NODE_TYPE_NAME": HEAD_TYPE}
         stack.callback(cluster.end)
         cluster._start(words, quiet_environment(**environment), "head.log")
         _wait_until(
@@ -168,7 +168,7 @@ def configuration(types: Mapping[str, Any], *, gcs_address: str) -> dict[str, An
         "available_node_types": {
             name: {"node_config": {}, "min_workers": 0, **kind} for name, kind in types.items()
         },
-        "head_node_type": "head",
+        "head_node_type": HEAD_TYPE,
         "docker": {},
         "auth": {},
         "file_mounts": {},

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from tests.clusters.cluster import FACTS, RAYFT, Cluster, started_cluster
+from tests.clusters.cluster import FACTS, HEAD_TYPE, RAYFT, Cluster, started_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 TYPES = {
-    "head": {"resources": {"CPU": 1}, "max_workers": 0},
+    HEAD_TYPE: {"resources": {"CPU": 1}, "max_workers": 0},
     "pair": {"resources": {"CPU": 2}, "max_workers": 2},
 }
 # What the autoscaler of KubeRay leaves on a cluster: a report, and no monitor beside the head.
+SCALING = "{num_workers: 2, resources_per_worker: {CPU: 2}, wait_s: 300}"
 REPORT = textwrap.dedent(
     """
     import json
@@ -33,15 +34,14 @@ REPORT = textwrap.dedent(
 )
 
 
-def command(word: str, storage: Path, *more: str) -> list[str]:
+def command(word: str, storage: Path, scaling: str = SCALING) -> list[str]:
     """Return a command for a small run on workers of 2 CPUs, of which the head holds none."""
     return [
         *(RAYFT, word, "jobs/quickstart.yaml", f"storage_path={storage}", "precision=fp32"),
         "data.train={kind: python, function: 'tests.laws.harness:pictures'}",
         *("model.backbone.name=test_efficientnet", "model.backbone.weights=none"),
         *("data.image_size=32", "phases=[{name: probe, train: [heads], for: 2 epochs, lr: 1e-2}]"),
-        *("global_batch_size=16", "scaling.num_workers=2"),
-        *("scaling.resources_per_worker={CPU: 2}", *more, "--json"),
+        *("global_batch_size=16", f"scaling={scaling}", "--json"),
     ]
 
 
@@ -71,23 +71,26 @@ def test_a_plan_knows_what_the_cluster_can_reach_and_starts_nothing(
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("scaling", "expected"),
     [
-        ("scaling.num_workers=4", "4 workers need 8 CPUs; the cluster reaches 5"),
         (
-            "scaling.resources_per_worker={CPU: 2.5}",
+            "{num_workers: 4, resources_per_worker: {CPU: 2}}",
+            "4 workers need 8 CPUs; the cluster reaches 5",
+        ),
+        (
+            "{num_workers: 2, resources_per_worker: {CPU: 2.5}}",
             "a worker needs 2.5 CPU on one node; node type pair has 2 CPU",
         ),
         (
-            "scaling.resources_per_worker={CPU: 1, fast: 1}",
+            "{num_workers: 2, resources_per_worker: {CPU: 1, fast: 1}}",
             "a worker needs 1 CPU, 1 fast on one node; node type pair has 2 CPU",
         ),
     ],
 )
 def test_more_than_it_can_reach_is_refused_at_once(
-    growing: Cluster, tmp_path: Path, change: str, expected: str
+    growing: Cluster, tmp_path: Path, scaling: str, expected: str
 ) -> None:
-    found = growing.run(*command("train", tmp_path, change))
+    found = growing.run(*command("train", tmp_path, scaling))
 
     assert expected in problems_of(found)
     assert growing.num_nodes() == 1
@@ -133,7 +136,7 @@ def test_a_cluster_that_does_not_say_is_waited_for_only_so_long(
     unknown.python(REPORT)
 
     facts: Any = unknown.python(FACTS, str(tmp_path))
-    found = unknown.run(*command("train", tmp_path, "scaling.wait_s=3"))
+    found = unknown.run(*command("train", tmp_path, SCALING.replace("300", "3")))
 
     assert facts["max_cpus"] is None
     assert "2 workers with 2 CPU each did not fit within 3 s" in problems_of(found)

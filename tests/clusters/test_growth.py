@@ -8,12 +8,12 @@ import pytest
 
 from rayft.runtime.each_node import Node
 from rayft.runtime.growth import Limits, read_limits, read_monitor, still_to_come
-from tests.clusters.cluster import configuration
+from tests.clusters.cluster import HEAD_TYPE, configuration
 
 HEAD = Node("a", "head", "10.0.0.1", {"CPU": 1.0, "node:__internal_head__": 1.0})
 WORKER = Node("b", "worker", "10.0.0.2", {"CPU": 2.0})
 TYPES = {
-    "head": {"resources": {"CPU": 1}, "max_workers": 0},
+    HEAD_TYPE: {"resources": {"CPU": 1}, "max_workers": 0},
     "pair": {"resources": {"CPU": 2, "memory": 1000}, "max_workers": 3},
     "gpu": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 2},
 }
@@ -28,7 +28,7 @@ def limits(tmp_path: Path, **changes: Any) -> Limits:
 
 
 def test_the_nodes_that_are_there_are_taken_from_the_limits(tmp_path: Path) -> None:
-    growth = still_to_come(limits(tmp_path), [HEAD, WORKER], {"a": "head", "b": "pair"})
+    growth = still_to_come(limits(tmp_path), [HEAD, WORKER], {"a": HEAD_TYPE, "b": "pair"})
 
     assert [(kind.name, kind.count, kind.memory_bytes) for kind in growth.kinds] == [
         ("node type pair", 2, 1000),

@@ -1,4 +1,5 @@
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,7 @@ def test_events_arrive_in_order_wherever_the_run_lies(place: Location) -> None:
         events.emit(kind, {})
 
     assert _until(kinds, ["phase", "progress", "epoch"]) == ["phase", "progress", "epoch"]
+    events.emit("finished", {})
 
 
 def test_the_end_of_an_attempt_is_there_at_once(place: Location) -> None:
@@ -127,3 +129,21 @@ def test_a_stop_in_an_object_store_is_seen_without_waiting_in_the_loop(bucket: L
     while not events.stop_requested():
         assert time.monotonic() < deadline, "the stop was not seen"
         time.sleep(0.05)
+    events.emit("stopped", {})
+
+
+def test_nobody_looks_once_an_attempt_is_over(bucket: Location) -> None:
+    events = _journal(bucket / "over", 1)
+    events.emit("epoch", {})
+    assert _watching()
+
+    events.emit("finished", {})
+
+    deadline = time.monotonic() + 20
+    while _watching():
+        assert time.monotonic() < deadline, "the thread goes on"
+        time.sleep(0.05)
+
+
+def _watching() -> bool:
+    return any(thread.name == "rayft-journal" for thread in threading.enumerate())
