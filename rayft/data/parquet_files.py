@@ -15,7 +15,8 @@ from rayft.data.raw import printable
 from rayft.data.remote import read_problem
 from rayft.errors import DataError, Problem
 from rayft.storage.location import Changed, FileState, Location, StorageFault
-from rayft.storage.ranges import RangedFile, StreamedFile
+from rayft.storage.object_file import ObjectFile
+from rayft.storage.ranges import StreamedFile
 
 _BY_PIECES = {"buffer_size": 2**22, "pre_buffer": False}
 """Fetch a column in pieces of 4 MiB: pyarrow alone fetches all that it may need at once."""
@@ -41,8 +42,11 @@ def open_parquet(
         with pq.ParquetFile(place.path, **_BY_PIECES) as file:
             yield file
         return
-    kind = StreamedFile if stream else RangedFile
-    with kind(place, listed) as source, pq.ParquetFile(source, **_BY_PIECES) as file:
+    kind = StreamedFile if stream else ObjectFile
+    with (
+        kind(place.bucket, place.key, listed) as source,
+        pq.ParquetFile(source, **_BY_PIECES) as file,
+    ):
         yield file
 
 

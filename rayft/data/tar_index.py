@@ -88,7 +88,7 @@ def index_tar(place: Location, listed: FileState | None, wanted: Wanted) -> TarI
 def _opened(place: Location, listed: FileState | None) -> AbstractContextManager[BinaryIO]:
     if listed is None:
         return place.path.open("rb")
-    return cast(AbstractContextManager[BinaryIO], StreamedFile(place, listed))
+    return cast(AbstractContextManager[BinaryIO], StreamedFile(place.bucket, place.key, listed))
 
 
 def _no_tar(where: str, start: bytes, error: Exception) -> Problem:

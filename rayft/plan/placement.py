@@ -92,13 +92,14 @@ def in_words(resources: Mapping[str, float]) -> str:
 
 def _largest(nodes: Iterable[NodeFacts], need: Mapping[str, float]) -> str:
     """Say what nodes offer of what is needed, the largest first, alike ones once."""
-    offers: dict[str, tuple[float, str]] = {}
+    offers: dict[str, tuple[tuple[float, float], str]] = {}
     for node in nodes:
         offered = {name: node.resources.get(name, 0.0) for name in need if need[name] > 0}
         share = sum(min(1.0, offered[name] / need[name]) for name in offered)
+        size = (share, sum(offered.values()))
         text = in_words(offered) or f"no {' and no '.join(offered)}"
-        offers.setdefault(text, (share, node.name))
-    ranked = sorted(offers.items(), key=lambda item: -item[1][0])
+        offers.setdefault(text, (size, node.name))
+    ranked = sorted(offers.items(), key=lambda item: item[1][0], reverse=True)
     shown = [f"{name} has {text}" for text, (_, name) in ranked[:_MOST_SHOWN]]
     if len(ranked) > _MOST_SHOWN:
         shown.append(f"{len(ranked) - _MOST_SHOWN} other kinds of nodes have less")

@@ -1,7 +1,6 @@
 """An object as a seekable file."""
 
 import io
-from typing import final
 
 from rayft.storage.object_store import read_range
 from rayft.storage.state import FileState
@@ -10,7 +9,6 @@ BUFFER_BYTES = 2**20
 """Bytes that are fetched at once where little is asked for, as for the footer of a table."""
 
 
-@final
 class ObjectFile(io.RawIOBase):
     """Reads one version of an object; every read is one request."""
 
@@ -41,20 +39,31 @@ class ObjectFile(io.RawIOBase):
         self._position = start[whence] + offset
         return self._position
 
-    def readinto(self, buffer: object) -> int:
-        """Fill a buffer, or as much of it as is left; return the number of bytes.
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next `size` bytes, fewer at the end; all that are left by default.
 
         Raises:
             Changed: the object is another one by now.
             StorageFault: the store failed.
         """
-        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # typeshed: any buffer
-        length = min(len(view), self._state.size - self._position)
-        if length <= 0:
-            return 0
-        content = read_range(
-            self._bucket, self._key, self._position, length, version=self._state.version
-        )
-        view[: len(content)] = content
+        left = max(0, self._state.size - self._position)
+        length = left if size is None or size < 0 else min(size, left)
+        content = self._range(self._position, length)
         self._position += len(content)
+        return content
+
+    def readall(self) -> bytes:
+        """Return all that is left."""
+        return self.read()
+
+    def readinto(self, buffer: object) -> int:
+        """Fill a buffer, or as much of it as is left; return the number of bytes."""
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # typeshed: any buffer
+        content = self.read(len(view))
+        view[: len(content)] = content
         return len(content)
+
+    def _range(self, start: int, length: int) -> bytes:
+        if not length:
+            return b""
+        return read_range(self._bucket, self._key, start, length, version=self._state.version)

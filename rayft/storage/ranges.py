@@ -1,12 +1,12 @@
 """Parts of an object, as the version that was listed or not at all."""
 
-import io
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self, final
 
 from rayft.storage import object_store
 from rayft.storage.location import FileState, Location
+from rayft.storage.object_file import ObjectFile
 
 BLOCK_BYTES = 4 * 2**20
 BLOCKS_AHEAD = 3
@@ -26,58 +26,15 @@ def read_range(place: Location, start: int, length: int, *, version: str) -> byt
     return object_store.read_range(place.bucket, place.key, start, length, version=version)
 
 
-class RangedFile(io.RawIOBase):
-    """An object as a seekable file: every read is one request for just these bytes."""
-
-    def __init__(self, place: Location, state: FileState) -> None:
-        super().__init__()
-        self._place = place
-        self._state = state
-        self._position = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place of the next read."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set the place of the next read."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._state.size}
-        self._position = max(0, start[whence] + offset)
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Return the next `size` bytes, fewer at the end; all that are left by default."""
-        left = max(0, self._state.size - self._position)
-        length = left if size is None or size < 0 else min(size, left)
-        content = self._range(self._position, length)
-        self._position += len(content)
-        return content
-
-    def readall(self) -> bytes:
-        """Return all that is left."""
-        return self.read()
-
-    def _range(self, start: int, length: int) -> bytes:
-        return read_range(self._place, start, length, version=self._state.version)
-
-
 @final
-class StreamedFile(RangedFile):
+class StreamedFile(ObjectFile):
     """An object as a seekable file that fetches large blocks, and the next ones while it is read.
 
     It holds five blocks at most. Blocks that are passed over by a seek are not fetched.
     """
 
-    def __init__(self, place: Location, state: FileState) -> None:
-        super().__init__(place, state)
+    def __init__(self, bucket: str, key: str, state: FileState) -> None:
+        super().__init__(bucket, key, state)
         self._threads = ThreadPoolExecutor(BLOCKS_AHEAD)
         self._blocks: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._last = -1

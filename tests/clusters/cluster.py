@@ -40,7 +40,7 @@ class Cluster:
     """A running head, and the nodes that were added to it."""
 
     folder: Path
-    """Ray's temporary folder; its name is in the command line of every process of the cluster."""
+    """Ray's temporary folders, as RAY_TMPDIR; every process of the cluster has it among its words."""
     gcs_port: int
     dashboard_port: int
     _stack: ExitStack
@@ -66,9 +66,7 @@ class Cluster:
 
     def python(self, code: str, *words: str) -> Any:
         """Run Python code that is to connect to this cluster; return the JSON it prints last."""
-        found = self.run(sys.executable, "-c", code, *words)
-        assert found.returncode == 0, found.stderr
-        return json.loads(found.stdout.splitlines()[-1])
+        return run_python(code, self.environment, *words)
 
     def add_node(self, *arguments: str, before: Sequence[str] = (), **environment: str) -> None:
         """Run `ray start` for another node on this machine, with the words `before` it."""
@@ -80,8 +78,11 @@ class Cluster:
 
     def num_nodes(self) -> int:
         """Return the number of nodes that have joined and are alive."""
-        with urllib.request.urlopen(f"{self.dashboard}/api/v0/nodes", timeout=10) as answer:
-            nodes = json.load(answer)["data"]["result"]["result"]
+        try:
+            with urllib.request.urlopen(f"{self.dashboard}/api/v0/nodes", timeout=30) as answer:
+                nodes = json.load(answer)["data"]["result"]["result"]
+        except OSError:
+            return 0
         return sum(node["state"] == "ALIVE" for node in nodes)
 
     def processes(self) -> list[psutil.Process]:
@@ -125,7 +126,7 @@ def started_cluster(
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         cluster = Cluster(folder, ports["--port"], ports["--dashboard-port"], stack)
-        words = [RAY, "start", "--head", "--block", f"--temp-dir={folder}", *arguments]
+        words = [RAY, "start", "--head", "--block", f"--temp-dir={folder}/ray", *arguments]
         words += [f"{option}={port}" for option, port in ports.items()]
         words.append("--disable-usage-stats")
         if autoscaling is not None:
@@ -135,10 +136,7 @@ def started_cluster(
             environment |= {"RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_NODE_TYPE_NAME": HEAD_TYPE}
         stack.callback(cluster.end)
         cluster._start(words, quiet_environment(**environment), "head.log")
-        _wait_until(
-            lambda: _answers(cluster.gcs_port) and _answers(cluster.dashboard_port),
-            "the head did not start",
-        )
+        _wait_until(lambda: cluster.num_nodes() == 1, "the head did not start")
         yield cluster
 
 
@@ -191,6 +189,21 @@ FACTS = textwrap.dedent(
 """Code of a driver that prints what rayft knows of its cluster."""
 
 
+def run_python(code: str, environment: Mapping[str, str], *words: str) -> Any:
+    """Run Python code in a process of its own; return the JSON that it prints last."""
+    found = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert found.returncode == 0, found.stderr
+    return json.loads(found.stdout.splitlines()[-1])
+
+
 def quiet_environment(**more: str) -> dict[str, str]:
     """Return the environment of a user who has set nothing for Ray, without tokens."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -213,12 +226,6 @@ def _wait_until(holds: Any, otherwise: str) -> None:
     while not holds():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.1)
-
-
-def _answers(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
 
 
 def _alive(process: psutil.Process) -> bool:

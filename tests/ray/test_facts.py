@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from rayft.storage.location import Location
+
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
@@ -26,7 +28,7 @@ def test_a_cluster_that_cannot_grow_reaches_what_it_has(
     only_nodes = status(*(f"node_{node['NodeID']}" for node in ray.nodes()))
     monkeypatch.setattr(internal_kv, "_internal_kv_get", lambda key: only_nodes)
 
-    facts = cluster_facts(tmp_path)
+    facts = cluster_facts(Location(str(tmp_path)))
 
     assert (facts.cpus, facts.max_cpus, facts.max_gpus) == (4, 4, 0)
 
@@ -40,4 +42,4 @@ def test_a_cluster_that_grows_and_does_not_say_how_far_reaches_an_unknown_number
 
     monkeypatch.setattr(internal_kv, "_internal_kv_get", lambda key: status("ray.head.default"))
 
-    assert cluster_facts(tmp_path).max_cpus is None
+    assert cluster_facts(Location(str(tmp_path))).max_cpus is None

@@ -576,7 +576,7 @@ class TestStreamedFile:
         state = place.stat()
         assert state is not None
         local = io.BytesIO(content)
-        with ranges.StreamedFile(place, state) as file:
+        with ranges.StreamedFile(place.bucket, place.key, state) as file:
             for offset, length in [(0, 10), (95, 20), (700, 350), (0, 5), (1270, 50), (2000, 9)]:
                 assert file.seek(offset) == local.seek(offset)
                 assert file.read(length) == local.read(length)
