@@ -1,21 +1,16 @@
 """`rayft predict`: options, progress and the result for people."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from rayft.cli.command import Output
+from rayft.cli.live_line import LiveLine
 from rayft.errors import Problem, SpecError
 from rayft.runtime.predict import predict
 from rayft.runtime.predict_job import PredictOptions
-
-_INTERVAL_S = 10.0
-"""Seconds between lines where there is no terminal."""
 
 
 def column_names(text: str) -> tuple[str, ...] | Literal["all"]:
@@ -64,45 +59,22 @@ def print_predicted(found: Mapping[str, Any], out: Output) -> None:
     out.say(f"next: pandas.read_parquet({str(found['output'])!r})")
 
 
-class PredictProgress:
-    """Shows how far predicting is: a line that moves on a terminal, one per interval elsewhere."""
+class PredictProgress(LiveLine):
+    """Shows how far predicting is."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
-        self._clock = clock
-        self._printed_at = self._began_at = clock()
+        super().__init__(console, clock=clock)
+        self._began_at = clock()
         self._began_with: int | None = None
-        self._live = Live(console=console, transient=True, refresh_per_second=4)
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
-
-    def on_stage(self, text: str) -> None:
-        """Something that takes a while begins."""
-        self._show(f"{text} ...", always=True)
 
     def on_rows(self, done: int, total: int) -> None:
         """Rows are predicted, by this call or before."""
         if self._began_with is None:
             # The pace counts from the first rows on: what comes before is the start-up.
-            self._began_with, self._began_at = done, self._clock()
+            self._began_with, self._began_at = done, self.clock()
         pace = ""
         if done > self._began_with:
-            rows_per_s = (done - self._began_with) / max(1e-9, self._clock() - self._began_at)
+            rows_per_s = (done - self._began_with) / max(1e-9, self.clock() - self._began_at)
             left = int((total - done) / rows_per_s)
             pace = f"  {rows_per_s:,.0f} rows/s  left {left // 60}:{left % 60:02d}"
-        self._show(f"predicted {done:,} of {total:,} rows{pace}", always=done == total)
-
-    def _show(self, text: str, *, always: bool) -> None:
-        if self._console.is_terminal:
-            self._live.update(Text(text))
-        elif always or self._clock() - self._printed_at >= _INTERVAL_S:
-            self._printed_at = self._clock()
-            self._console.print(Text(text))
-            sys.stdout.flush()
+        self.show(f"predicted {done:,} of {total:,} rows{pace}", always=done == total)

@@ -1,55 +1,34 @@
 """Live progress: a line that moves on a terminal, one line per interval elsewhere."""
 
-import sys
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
+from rayft.cli.live_line import LiveLine
 from rayft.cli.show_plan import print_plan
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.runtime.journal import Event
 
-_INTERVAL_S = 10.0
-"""Seconds between lines where there is no terminal."""
 
-
-class Progress:
+class Progress(LiveLine):
     """Hears what a run does and shows it."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
-        self._clock = clock
+        super().__init__(console, clock=clock)
         self._plan: RunPlan | None = None
         self._left = _TimeLeft(clock)
-        self._printed_at = clock()
-        self._live = Live(console=console, transient=True, refresh_per_second=4)
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
-
-    def on_stage(self, text: str) -> None:
-        """Something that takes a while begins."""
-        self._show(f"{text} ...", always=True)
 
     def on_rows(self, done: int, total: int) -> None:
         """Rows of the dataset were prepared."""
-        self._show(f"preparing rows: {done:,} of {total:,}", always=done == total)
+        self.show(f"preparing rows: {done:,} of {total:,}", always=done == total)
 
     def on_plan(self, plan: RunPlan) -> None:
         """The plan is exact; training begins."""
         self._plan = plan
         self._left.plan = plan
-        print_plan(plan, self._console)
+        print_plan(plan, self.console)
 
     def on_event(self, event: Event) -> None:
         """A worker wrote an event to the journal."""
@@ -59,31 +38,20 @@ class Progress:
                 self._left.phase_begins(values)
             case "progress":
                 self._left.step_done(values)
-                self._show(self._progress_line(values), always=False)
+                self.show(self._progress_line(values), always=False)
             case "epoch":
                 self._left.step_done(values)
-                self._print(self._epoch_line(values))
+                self.print(self._epoch_line(values))
             case "resumed":
-                self._print(f"going on from {values['name']}, after {values['steps_done']} steps")
+                self.print(f"going on from {values['name']}, after {values['steps_done']} steps")
             case "damaged":
-                self._print(
+                self.print(
                     f"warning: {values['name']} is damaged and put aside: {values['problem']}"
                 )
             case "early_end":
-                self._print(f"phase {values['phase']} ends early, at step {values['step']}")
+                self.print(f"phase {values['phase']} ends early, at step {values['step']}")
             case _:
                 pass
-
-    def _show(self, text: str, *, always: bool) -> None:
-        if self._console.is_terminal:
-            self._live.update(Text(text))
-        elif always or self._clock() - self._printed_at >= _INTERVAL_S:
-            self._print(text)
-
-    def _print(self, text: str) -> None:
-        self._printed_at = self._clock()
-        self._console.print(Text(text))
-        sys.stdout.flush()
 
     def _progress_line(self, values: dict[str, Any]) -> str:
         phase = self._phase(values)

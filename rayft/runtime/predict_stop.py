@@ -1,13 +1,11 @@
 """Signals while predicting: the first asks to stop, a second ends the process at once."""
 
-import os
 import queue
-import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import TypeVar
+
+from rayft.runtime.signals import StopRequest, stop_request
 
 T = TypeVar("T")
 _LOOK_EVERY_S = 0.2
@@ -21,13 +19,6 @@ class StoppedBySignal(Exception):  # noqa: N818  a request that was honoured, no
         self.signal = signal_number
 
 
-class _Request:
-    """What signals have asked for so far."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-
-
 def until_stopped(source: Iterator[T]) -> Iterator[T]:
     """Give the items of `source`, which runs in a thread, so that waiting for one can be stopped.
 
@@ -39,7 +30,7 @@ def until_stopped(source: Iterator[T]) -> Iterator[T]:
         Exception: what the source raised, in its place.
     """
     heard: queue.Queue[T | _End] = queue.Queue()
-    with _stop_on_signals() as request:
+    with stop_request() as request:
         threading.Thread(
             target=_put_all, args=(source, heard, request), name="rayft-predict", daemon=True
         ).start()
@@ -57,33 +48,12 @@ def until_stopped(source: Iterator[T]) -> Iterator[T]:
         raise StoppedBySignal(request.signal)
 
 
-@contextmanager
-def _stop_on_signals() -> Iterator[_Request]:
-    request = _Request()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        del frame
-        if request.signal:
-            os._exit(128 + number)
-        request.signal = number
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class _End:
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-def _put_all(source: Iterator[T], heard: "queue.Queue[T | _End]", request: _Request) -> None:
+def _put_all(source: Iterator[T], heard: "queue.Queue[T | _End]", request: StopRequest) -> None:
     try:
         for item in source:
             heard.put(item)

@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 from rayft.runtime.job import Job
@@ -19,18 +19,21 @@ _log = logging.getLogger(__name__)
 
 
 class StopRequest:
-    """What signals have asked of an attempt so far."""
+    """What signals have asked for so far."""
 
     def __init__(self) -> None:
         self.signal = 0
-        """Number of the signal that asked the attempt to save and stop; 0 where none did."""
+        """Number of the signal that asked to stop; 0 where none did."""
 
 
 @contextmanager
-def stop_on_signals(job: Job) -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request to save and stop, a second into an end.
+def stop_request(on_first: Callable[[int], None] | None = None) -> Iterator[StopRequest]:
+    """Take the first SIGINT or SIGTERM as a request to stop, a second as an end.
 
     Only the main thread can take signals; elsewhere this does nothing.
+
+    Args:
+        on_first: called with the number of the first signal, in its handler: it must not wait.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -42,8 +45,8 @@ def stop_on_signals(job: Job) -> Iterator[StopRequest]:
         if request.signal:
             os._exit(128 + number)
         request.signal = number
-        # In a thread: the file may lie in an object store, and a handler must not wait for one.
-        threading.Thread(target=_ask, args=(job, number), name="rayft-stop", daemon=True).start()
+        if on_first is not None:
+            on_first(number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -51,6 +54,16 @@ def stop_on_signals(job: Job) -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_on_signals(job: Job) -> AbstractContextManager[StopRequest]:
+    """Turn the first SIGINT or SIGTERM into a request to save and stop, a second into an end."""
+
+    def on_first(number: int) -> None:
+        # In a thread: the file may lie in an object store, and a handler must not wait for one.
+        threading.Thread(target=_ask, args=(job, number), name="rayft-stop", daemon=True).start()
+
+    return stop_request(on_first)
 
 
 def _ask(job: Job, number: int) -> None:

@@ -40,7 +40,7 @@ class Cluster:
     """A running head, and the nodes that were added to it."""
 
     folder: Path
-    """Ray's temporary folders, as RAY_TMPDIR; every process of the cluster has it among its words."""
+    """Ray's temporary folders, as RAY_TMPDIR; all processes of the cluster name it."""
     gcs_port: int
     dashboard_port: int
     _stack: ExitStack
