@@ -133,6 +133,8 @@ def train_on_ray(
             _wait_for_room(job, request)
         fit.start()
         end = _watch(fit, reader, on_event, request if owns_cluster else None)
+        if fit.is_alive():
+            fit.leave()
     _conclude(job, end, fit.error, request.signal)
 
 

@@ -10,7 +10,7 @@ from rayft.data.predict_parts import PartReport, part_name
 from rayft.engine.checkpoint_reading import find_checkpoint, read_checkpoint
 from rayft.engine.ports import Json
 from rayft.engine.predict import evaluated_weights
-from rayft.errors import Problem, RayftError, Stopped
+from rayft.errors import DataError, Problem, RayftError, Stopped
 from rayft.runtime.predict_job import Job, PredictOptions, Source, find_source, make_job
 from rayft.runtime.predict_run import Cluster, connected, run_here, run_on_ray
 from rayft.runtime.predict_scale import choose_device, scale
@@ -89,7 +89,12 @@ def predict(
         job.work.parts.check()
         with job.work.parts.locked():
             job.work.parts.check()
-            result = _finish(job, listener)
+            try:
+                result = _finish(job, listener)
+            except OSError as error:
+                what = f"it cannot be read or written: {error.strerror or error}"
+                fix = "check the place; the same command goes on"
+                raise RayftError(Problem(str(target), what, fix)) from error
     return {**result, "seconds": time.monotonic() - started}
 
 
@@ -118,6 +123,9 @@ def _finish(job: Job, listener: Listener) -> dict[str, Json]:
             there[part.index] = part
     except StoppedBySignal as stopped:
         raise _stopped(job, there, stopped.signal) from None
+    except DataError as error:
+        # Rows that could be listed cannot be read: by now this is no refusal any more.
+        raise RayftError(*error.problems) from error
     seconds = time.monotonic() - started
     _check(job, there)
     result = _result(job, there)

@@ -128,14 +128,24 @@ def run_on_ray(
             size=scale.workers,
             num_cpus=scale.lanes,
             num_gpus=1 if scale.device == "cuda" else 0,
-            # Workers of our own cluster inherit it, and start faster without.
-            environment={} if owns else ENVIRONMENT,
+            environment={} if owns else _environment(),
         )
         make = partial(_make_worker, work, ray.put(dict(weights)))
         yield from until_stopped(predict_on_ray(chunks, make=make, pool=pool))
     finally:
         if owns:
             ray.shutdown()
+
+
+def _environment() -> dict[str, str]:
+    """Return what actors of a cluster that runs already need, and the job does not set itself.
+
+    Those of our own cluster inherit it, and start faster without.
+    """
+    import ray
+
+    given = ray.get_runtime_context().runtime_env.get("env_vars", {})
+    return {name: value for name, value in ENVIRONMENT.items() if name not in given}
 
 
 def _make_worker(work: Work, weights: "ray.ObjectRef[Any]") -> Worker:

@@ -26,7 +26,7 @@ from rayft.data.predict_rows import Decoding, RawBatch
 from rayft.engine.predict import Predictor, TrainedModel
 from rayft.runtime.allocator import keep_freed_memory
 
-_BATCHES_AHEAD = 2
+_BATCHES_AHEAD = 1
 """Batches that wait for each lane, so that it finds the next one already read."""
 _M_ARENA_MAX = -8
 

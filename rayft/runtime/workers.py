@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 
+_LEAVES_WITHIN_S = 10.0
+
+
 class Fit(threading.Thread):
     """`TorchTrainer.fit` in a thread, so that the main thread is free for signals.
 
@@ -51,6 +54,20 @@ class Fit(threading.Thread):
                 self._make_trainer(notes).fit()
         except BaseException as error:  # noqa: BLE001  raised by the thread that waits
             self.error = error
+
+    def leave(self) -> None:
+        """End the attempt's controller, and wait for the thread, whose call then returns.
+
+        Ray crashes where the driver disconnects while a thread waits in it.
+        """
+        mine = ray.get_runtime_context().get_job_id()
+        # No public call gives the controller that `fit` starts (Ray 2.60).
+        for actor, facts in ray._private.state.state.actor_table(None).items():
+            if facts["ActorClassName"] == "TrainController" and facts["JobID"] == mine:
+                ray._private.worker.global_worker.core_worker.kill_actor(
+                    ray.ActorID(bytes.fromhex(actor)), True
+                )
+        self.join(_LEAVES_WITHIN_S)
 
     def _make_trainer(self, notes: str) -> "TorchTrainer":
         from ray.train.torch import TorchTrainer

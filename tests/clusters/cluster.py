@@ -154,7 +154,7 @@ def configuration(types: Mapping[str, Any], *, gcs_address: str) -> dict[str, An
     return {
         "cluster_name": "fake",
         "max_workers": sum(kind["max_workers"] for kind in types.values()),
-        "idle_timeout_minutes": 0.05,
+        "idle_timeout_minutes": 0.15,
         "provider": {
             "type": "external",
             "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",

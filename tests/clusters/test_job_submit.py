@@ -201,6 +201,8 @@ def test_a_stopped_run_saves_leaves_nothing_and_goes_on_to_the_same_bits(
     assert "the run is being trained by process" in second.message
     assert stopped.status == JobStatus.STOPPED
     assert "stopped as asked; the position is saved" in log
+    # Nothing comes after it: no stack, and no crash on the way out.
+    assert log.rstrip().endswith("fix: run the same command again to go on")
     assert "Traceback" not in log
     assert_nothing_left(cluster)
     assert ended(client, submit(command(tmp_path), **variables)).status == JobStatus.SUCCEEDED

@@ -1,5 +1,6 @@
 """Nodes that differ from the driver are named, all of them, before anything starts."""
 
+import json
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rayft.runtime.machine import memory_bytes
-from tests.clusters.cluster import FACTS, ROOT, Cluster, started_cluster
+from tests.clusters.cluster import FACTS, RAYFT, ROOT, Cluster, started_cluster
 
 pytestmark = pytest.mark.ray
 
@@ -140,6 +141,16 @@ def test_every_node_that_differs_is_named_with_all_that_is_wrong(
     assert "torch" not in blind[2]
     assert "all nodes share" in blind[3]
     assert not list(storage.iterdir())
+
+
+@needs_mounts
+def test_a_run_is_refused_with_every_node_before_it_writes(unlike: Cluster, storage: Path) -> None:
+    words = ["train", "jobs/quickstart.yaml", f"storage_path={storage}", "scaling.num_workers=2"]
+    found = unlike.run(RAYFT, *words, "data.train.function=tests.laws.harness:pictures", "--json")
+
+    assert found.returncode == 2, found.stderr
+    assert len(json.loads(found.stdout)["problems"]) == 2
+    assert not (storage / "quickstart").exists()
 
 
 @needs_mounts

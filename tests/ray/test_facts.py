@@ -1,8 +1,8 @@
-"""What a connected cluster is said to reach."""
+"""What a connected cluster is said to have and to reach; tests/clusters has those that grow."""
 
-import json
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rayft.storage.location import Location
@@ -10,36 +10,32 @@ from rayft.storage.location import Location
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
-def status(*node_types: str) -> bytes:
-    return json.dumps(
-        {"autoscaler_report": {"active_nodes": dict.fromkeys(node_types, 1)}}
-    ).encode()
-
-
-def test_a_cluster_that_cannot_grow_reaches_what_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ray
-    from ray.experimental import internal_kv
-
+def test_a_cluster_that_cannot_grow_reaches_what_it_has(tmp_path: Path) -> None:
     from rayft.runtime.facts import cluster_facts
-
-    # Ray's monitor reports on a cluster without an autoscaler too, each node a type of its own.
-    only_nodes = status(*(f"node_{node['NodeID']}" for node in ray.nodes()))
-    monkeypatch.setattr(internal_kv, "_internal_kv_get", lambda key: only_nodes)
 
     facts = cluster_facts(Location(str(tmp_path)))
 
     assert (facts.cpus, facts.max_cpus, facts.max_gpus) == (4, 4, 0)
+    assert facts.max_new_nodes == 0
+    assert [node.resources["CPU"] for node in facts.nodes] == [4]
 
 
-def test_a_cluster_that_grows_and_does_not_say_how_far_reaches_an_unknown_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ray.experimental import internal_kv
-
+def test_the_memory_of_the_only_node_is_that_of_the_machine(tmp_path: Path) -> None:
     from rayft.runtime.facts import cluster_facts
 
-    monkeypatch.setattr(internal_kv, "_internal_kv_get", lambda key: status("ray.head.default"))
+    facts = cluster_facts(Location(str(tmp_path)))
 
-    assert cluster_facts(Location(str(tmp_path))).max_cpus is None
+    # What Ray counts as memory is what was free when it started: it would change the plan.
+    assert 0 < facts.memory_bytes <= psutil.virtual_memory().total
+    assert facts.nodes[0].memory_bytes == facts.memory_bytes
+
+
+def test_a_machine_is_asked_for_what_torch_says_of_its_cpus() -> None:
+    import torch
+
+    from rayft.runtime.machine import this_machine
+
+    machine = this_machine(with_gpus=False)
+
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert machine.cpu_bf16 == has_bf16

@@ -314,3 +314,17 @@ def test_the_number_of_threads_of_the_caller_is_left_alone(run: Location, tmp_pa
     predict(run.url, tmp_path / "cat.png", tmp_path / "out", options=options())
 
     assert torch.get_num_threads() == before
+
+
+def test_a_table_that_cannot_be_read_on_fails_and_says_why(run: Location, tmp_path: Path) -> None:
+    photos = make_photos(Location(str(tmp_path / "photos")), 6)
+    table = as_parquet(photos, photos.children())
+    content = bytearray(table.read_bytes())
+    content[40:4000] = b"\xff" * 3960
+    table.write_bytes(bytes(content))
+
+    with pytest.raises(RayftError, match="it cannot be read") as caught:
+        predict(run.url, table.url, tmp_path / "out", options=options())
+
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / "out" / MANIFEST).exists()
