@@ -37,10 +37,14 @@ def opened(path: Path, *, version: str | None) -> Iterator[BinaryIO]:
 
 def read_versioned(path: Path) -> tuple[bytes, str]:
     """Return the content and its version, of one and the same file."""
-    with path.open("rb") as file:
-        # First the version: a file that grows while it is read then has another one afterwards.
-        version = _version(os.fstat(file.fileno()))
-        return file.read(), version
+    try:
+        with path.open("rb") as file:
+            # First the version: a file that grows while it is read has another one afterwards.
+            version = _version(os.fstat(file.fileno()))
+            return file.read(), version
+    except NotADirectoryError as error:
+        # A file stands where a folder is asked for: there is nothing below it.
+        raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
 
 
 def write(path: Path, content: bytes | memoryview) -> None:

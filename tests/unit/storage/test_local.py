@@ -206,3 +206,12 @@ class TestDeletion:
                 thread.join()
 
             assert folder.children() == []
+
+
+def test_there_is_no_file_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    below = Location(str(tmp_path / "file" / "below"))
+
+    assert not below.exists()
+    with pytest.raises(FileNotFoundError):
+        below.read_bytes()
