@@ -126,12 +126,7 @@ class WebDatasetSource(Spec):
 
 
 SourceSpec = Annotated[
-    FolderSource
-    | ParquetSource
-    | CsvSource
-    | TorchvisionSource
-    | WebDatasetSource
-    | PythonSource,
+    FolderSource | ParquetSource | CsvSource | TorchvisionSource | WebDatasetSource | PythonSource,
     Field(discriminator="kind"),
 ]
 

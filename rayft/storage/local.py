@@ -29,7 +29,7 @@ def stat(path: Path) -> FileState | None:
 @contextmanager
 def opened(path: Path, *, version: str | None) -> Iterator[BinaryIO]:
     """Open a file for reading, where it is `version`."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         if version is not None and _version(os.fstat(file.fileno())) != version:
             raise Changed(errno.ESTALE, "it is no longer as it was", str(path))
         yield file
@@ -37,11 +37,15 @@ def opened(path: Path, *, version: str | None) -> Iterator[BinaryIO]:
 
 def read_versioned(path: Path) -> tuple[bytes, str]:
     """Return the content and its version, of one and the same file."""
+    with _open(path) as file:
+        # First the version: a file that grows while it is read then has another one afterwards.
+        version = _version(os.fstat(file.fileno()))
+        return file.read(), version
+
+
+def _open(path: Path) -> BinaryIO:
     try:
-        with path.open("rb") as file:
-            # First the version: a file that grows while it is read has another one afterwards.
-            version = _version(os.fstat(file.fileno()))
-            return file.read(), version
+        return path.open("rb")
     except NotADirectoryError as error:
         # A file stands where a folder is asked for: there is nothing below it.
         raise FileNotFoundError(error.errno, error.strerror, str(path)) from error

@@ -6,7 +6,6 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,17 +18,27 @@ TYPES = {
     "pair": {"resources": {"CPU": 2}, "max_workers": 2},
 }
 SCALING = "{num_workers: 2, resources_per_worker: {CPU: 2}, wait_s: 300}"
-# What the autoscaler of KubeRay leaves on a cluster: a report, and no monitor beside the head.
-REPORT = textwrap.dedent(
+# What KubeRay's autoscaler, the older and the newer one, leaves on a cluster that has no monitor
+# beside its head: a report. The last one stays.
+REPORTS = textwrap.dedent(
     """
-    import json
+    import json, sys
     import ray
-    from ray.experimental.internal_kv import _internal_kv_put
+    from ray.core.generated.autoscaler_pb2 import AutoscalingState
+    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
+    from rayft.runtime.facts import cluster_facts
+    from rayft.storage.location import Location
 
     ray.init(log_to_driver=False, logging_level="ERROR")
+    gcs = ray._raylet.GcsClient(ray.get_runtime_context().gcs_address)
+    found = {"none": cluster_facts(Location(sys.argv[1])).max_cpus}
     report = {"autoscaler_report": {"active_nodes": {"headgroup": 1}}}
     _internal_kv_put(b"__autoscaling_status", json.dumps(report).encode())
-    print("{}")
+    found["older"] = cluster_facts(Location(sys.argv[1])).max_cpus
+    _internal_kv_del(b"__autoscaling_status")
+    gcs.report_autoscaling_state(AutoscalingState(autoscaler_state_version=1).SerializeToString())
+    found["newer"] = cluster_facts(Location(sys.argv[1])).max_cpus
+    print(json.dumps(found))
     """
 )
 
@@ -114,26 +123,13 @@ def test_the_older_autoscaler_is_understood_too(tmp_path: Path) -> None:
     ]
 
 
-@pytest.fixture(scope="module")
-def unknown() -> Iterator[Cluster]:
-    with started_cluster("--num-cpus=1", "--no-monitor") as cluster:
-        yield cluster
-
-
-def test_a_cluster_that_cannot_grow_reaches_what_it_has(unknown: Cluster, tmp_path: Path) -> None:
-    facts = unknown.python(FACTS, str(tmp_path))
-
-    assert (facts["cpus"], facts["max_cpus"], facts["max_gpus"]) == (1, 1, 0)
-
-
-def test_a_cluster_that_does_not_say_is_waited_for_only_so_long(
-    unknown: Cluster, tmp_path: Path
+def test_a_cluster_that_does_not_say_what_it_can_reach_is_waited_for_only_so_long(
+    tmp_path: Path,
 ) -> None:
-    unknown.python(REPORT)
+    with started_cluster("--num-cpus=1", "--no-monitor") as cluster:
+        reach = cluster.python(REPORTS, str(tmp_path))
+        found = cluster.run(*command("train", tmp_path, SCALING.replace("300", "3")))
 
-    facts: Any = unknown.python(FACTS, str(tmp_path))
-    found = unknown.run(*command("train", tmp_path, SCALING.replace("300", "3")))
-
-    assert facts["max_cpus"] is None
+    assert reach == {"none": 1, "older": None, "newer": None}
     assert "2 workers with 2 CPU each did not fit within 3 s" in problems_of(found)
     assert "does not say what it can reach" in found.stderr

@@ -31,7 +31,7 @@ from tests.unit.runtime.predicting import (
     probabilities,
 )
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 RAYFT = str(Path(sys.executable).parent / "rayft")
@@ -224,7 +224,7 @@ def wait_for_parts(out: Path, count: int, process: subprocess.Popen[str]) -> Non
 
 def finish(run: Location, table: Path, out: Path, workers: int) -> dict[str, Any]:
     process = start(run, table, out, workers)
-    stdout, errors = process.communicate(timeout=110)
+    stdout, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     result: dict[str, Any] = json.loads(stdout.splitlines()[-1])
     return result
