@@ -37,6 +37,8 @@ def prepare_rows(path: Path, overrides: Sequence[str], out: Output) -> None:
     spec = _load(path, overrides, out)
     places = places_of(spec)
     check_storage(places.storage_path, setting="storage_path")
+    if spec.scaling.num_workers > 0:
+        connect_if_told()
     plan_before(spec, places)
     uses_ray = spec.scaling.num_workers > 0
     if uses_ray:

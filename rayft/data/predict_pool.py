@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import ray.data
+import ray
 from ray.data import ActorPoolStrategy
 
 from rayft.data.predict_input import Chunk
@@ -69,8 +69,11 @@ def predict_on_ray(
     )
     reports.context.enable_progress_bars = False
     reports.context.print_on_execution_start = False
-    for row in reports.iter_rows():
-        yield _report(row["report"])
+    # Not by `iter_rows`: it waits in a thread, which a signal could not take out of its wait.
+    for bundle in reports.iter_internal_ref_bundles():
+        for entry in bundle.blocks:
+            for found in ray.get(entry.ref).column("report").to_pylist():
+                yield _report(found)
 
 
 class _Actor:

@@ -99,7 +99,7 @@ def make_plan(
     precision, precision_reason = _precision(spec, cluster, speeds)
     steps_per_epoch = -(-data.num_rows("train") // spec.global_batch_size)
     phases = _phases(spec, model, steps_per_epoch, precision, resources)
-    budget = _memory_budget(cluster, resources)
+    budget = resources.memory_bytes
     limit, rows_reason = _rows_per_device(spec, phases, budget, resources.world_size)
     batches = plan_batches(
         spec.global_batch_size,
@@ -195,12 +195,6 @@ def _precision(
     fp32, bf16 = speeds.fp32_rows_per_s, speeds.bf16_rows_per_s
     measured = f"a probe of the last phase trained {bf16:,.0f} rows/s in bf16, {fp32:,.0f} in fp32"
     return ("bf16" if bf16 > fp32 else "fp32"), measured
-
-
-def _memory_budget(cluster: ClusterFacts, resources: ResourcePlan) -> int:
-    if resources.device == "cuda":
-        return cluster.gpu_memory_bytes
-    return cluster.memory_bytes // resources.world_size
 
 
 def _rows_per_device(

@@ -1,7 +1,8 @@
 """`rayft predict`: labels and probabilities for new images, from a checkpoint alone."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -119,8 +120,9 @@ def _finish(job: Job, listener: Listener) -> dict[str, Json]:
     started = time.monotonic()
     progress = _Progress(done_before, job.source.rows.num_rows, listener)
     try:
-        for part in _missing(job, there, progress):
-            there[part.index] = part
+        with closing(_missing(job, there, progress)) as predicted:
+            for part in predicted:
+                there[part.index] = part
     except StoppedBySignal as stopped:
         raise _stopped(job, there, stopped.signal) from None
     except DataError as error:
@@ -130,13 +132,13 @@ def _finish(job: Job, listener: Listener) -> dict[str, Json]:
     _check(job, there)
     result = _result(job, there)
     parts.write_manifest({**result, "request": dict(parts.request), "files": _files(there)})
-    predicted = job.source.rows.num_rows - done_before
-    return {**result, "rows_predicted": predicted, "rows_per_s": predicted / max(seconds, 1e-9)}
+    new_rows = job.source.rows.num_rows - done_before
+    return {**result, "rows_predicted": new_rows, "rows_per_s": new_rows / max(seconds, 1e-9)}
 
 
 def _missing(
     job: Job, there: Mapping[int, PartReport], progress: "_Progress"
-) -> Iterator[PartReport]:
+) -> Generator[PartReport]:
     chunks = {index: chunk for index, chunk in enumerate(job.chunks) if index not in there}
     if not chunks:
         return

@@ -18,7 +18,7 @@ from rayft.plan.facts import NodeFacts
 from rayft.runtime.address import named_cluster
 from rayft.runtime.allocator import ENVIRONMENT
 from rayft.runtime.predict_scale import Scale, this_node
-from rayft.runtime.predict_stop import until_stopped
+from rayft.runtime.predict_stop import stopping_on_signals
 from rayft.runtime.predict_worker import Work, Worker
 
 if TYPE_CHECKING:
@@ -94,8 +94,10 @@ def run_here(
         runners = ThreadPoolExecutor(_CHUNKS_AT_ONCE, thread_name_prefix="rayft-chunk")
         try:
             futures = [runners.submit(worker, index, chunk) for index, chunk in chunks.items()]
-            done = as_completed(futures)
-            yield from until_stopped(future.result() for future in done)
+            with stopping_on_signals() as request:
+                for future in as_completed(futures):
+                    yield future.result()
+                    request.check()
         finally:
             worker.stop()
             runners.shutdown(cancel_futures=True)
@@ -131,7 +133,10 @@ def run_on_ray(
             environment={} if owns else _environment(),
         )
         make = partial(_make_worker, work, ray.put(dict(weights)))
-        yield from until_stopped(predict_on_ray(chunks, make=make, pool=pool))
+        with stopping_on_signals() as request:
+            for part in predict_on_ray(chunks, make=make, pool=pool):
+                yield part
+                request.check()
     finally:
         if owns:
             ray.shutdown()

@@ -1,17 +1,18 @@
-"""Signals while predicting: the first asks to stop, a second ends the process at once."""
+"""Signals while predicting: the first stops, a second ends the process at once.
 
-import queue
+There is nothing to save, so the main thread is taken out of whatever it waits for. It waits for
+Ray by itself, and not in a thread: Ray crashes where it is left while a thread waits in it.
+"""
+
+import os
+import signal
 import threading
 from collections.abc import Iterator
-from typing import TypeVar
-
-from rayft.runtime.signals import StopRequest, stop_request
-
-T = TypeVar("T")
-_LOOK_EVERY_S = 0.2
+from contextlib import contextmanager
+from types import FrameType
 
 
-class StoppedBySignal(Exception):  # noqa: N818  a request that was honoured, not a fault
+class StoppedBySignal(BaseException):  # a request, like KeyboardInterrupt, which no library eats
     """A signal asked to stop."""
 
     def __init__(self, signal_number: int) -> None:
@@ -19,47 +20,43 @@ class StoppedBySignal(Exception):  # noqa: N818  a request that was honoured, no
         self.signal = signal_number
 
 
-def until_stopped(source: Iterator[T]) -> Iterator[T]:
-    """Give the items of `source`, which runs in a thread, so that waiting for one can be stopped.
+class StopRequest:
+    """What signals have asked for so far."""
 
-    The first SIGINT or SIGTERM stops, a second one ends the process at once. Only the main thread
-    can take signals; in another one nothing stops but the source.
+    def __init__(self) -> None:
+        self.signal = 0
 
-    Raises:
-        StoppedBySignal: a signal asked for it. The source ends after its next item.
-        Exception: what the source raised, in its place.
+    def check(self) -> None:
+        """Raise where a signal came at a point that eats exceptions, such as a destructor.
+
+        Raises:
+            StoppedBySignal: it did.
+        """
+        if self.signal:
+            raise StoppedBySignal(self.signal)
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[StopRequest]:
+    """Raise `StoppedBySignal` in the main thread at the first SIGINT or SIGTERM.
+
+    Only the main thread can take signals; elsewhere this does nothing.
     """
-    heard: queue.Queue[T | _End] = queue.Queue()
-    with stop_request() as request:
-        threading.Thread(
-            target=_put_all, args=(source, heard, request), name="rayft-predict", daemon=True
-        ).start()
-        while not request.signal:
-            try:
-                item = heard.get(timeout=_LOOK_EVERY_S)
-            except queue.Empty:
-                continue
-            if not isinstance(item, _End):
-                yield item
-            elif item.error is None:
-                return
-            else:
-                raise item.error
-        raise StoppedBySignal(request.signal)
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
 
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        if request.signal:
+            os._exit(128 + number)
+        request.signal = number
+        raise StoppedBySignal(number)
 
-class _End:
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
-def _put_all(source: Iterator[T], heard: "queue.Queue[T | _End]", request: StopRequest) -> None:
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for item in source:
-            heard.put(item)
-            if request.signal:
-                break
-    except BaseException as error:  # noqa: BLE001  raised where the items are taken
-        heard.put(_End(error))
-    else:
-        heard.put(_End(None))
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """`rayft train`: from a spec to a trained model, from wherever the run stands."""
 
 import time
+from contextlib import ExitStack
 from typing import Protocol
 
 import ray
@@ -12,7 +13,7 @@ from rayft.plan.run_plan import RunPlan
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.job import Job
 from rayft.runtime.journal import Event
-from rayft.runtime.launch import start_ray, train_here, train_on_ray
+from rayft.runtime.launch import connect_if_told, start_ray, train_here, train_on_ray
 from rayft.runtime.nodes import check_nodes, versions_here
 from rayft.runtime.preflight import (
     Places,
@@ -85,25 +86,30 @@ def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]
     asked, spec = spec, folder.pinned(spec)
     uses_ray = spec.scaling.num_workers > 0
     listener.on_stage("checking")
-    plan = check(spec, places)
-    # A checkpoint is enough by itself: what the run was begun from may be gone by now.
-    resumes = folder.has_checkpoints()
-    weights = None if resumes else resolve(spec, places, plan)
-    with folder.locked():
+    with ExitStack() as stack:
+        # A cluster that is named is asked what it has; one of our own is started once nothing is
+        # left to refuse.
+        owns_cluster = uses_ray and connect_if_told()
+        if owns_cluster:
+            stack.callback(ray.shutdown)
+        plan = check(spec, places)
+        # A checkpoint is enough by itself: what the run was begun from may be gone by now.
+        resumes = folder.has_checkpoints()
+        weights = None if resumes else resolve(spec, places, plan)
+        stack.enter_context(folder.locked())
         folder.check_checkpoints(on_damaged=listener.on_event)
-        if uses_ray:
+        if uses_ray and not ray.is_initialized():
             listener.on_stage("starting Ray")
-        owns_cluster = start_ray() if uses_ray else False
-        try:
-            if uses_ray:
-                check_nodes(places.storage_path)
-            prepared = _prepare(spec, places, listener)
-            plan = plan_prepared(spec, places, prepared, speeds=plan.speeds)
-            folder.begin(asked, plan)
-            _run(plan, prepared, folder, weights, listener, owns_cluster=owns_cluster)
-        finally:
-            if owns_cluster:
-                ray.shutdown()
+            owns_cluster = start_ray()
+        if owns_cluster:
+            # Before the lock is let go: the workers must be gone when another process goes on.
+            stack.callback(ray.shutdown)
+        if uses_ray:
+            check_nodes(places.storage_path)
+        prepared = _prepare(spec, places, listener)
+        plan = plan_prepared(spec, places, prepared, speeds=plan.speeds)
+        folder.begin(asked, plan)
+        _run(plan, prepared, folder, weights, listener, owns_cluster=owns_cluster)
         result = folder.result()
         assert result is not None
         result["seconds"] = time.monotonic() - started

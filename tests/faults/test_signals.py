@@ -19,7 +19,8 @@ from safetensors.numpy import load_file
 from rayft.spec.overrides import dump_spec
 from tests.laws.harness import make_spec
 
-pytestmark = pytest.mark.ray
+# Three whole runs stand in one test; each step has a limit of its own.
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 RAYFT = str(Path(sys.executable).parent / "rayft")
