@@ -118,6 +118,8 @@ class Worker:
         for batch in chunk.read(self._work.batch_size):
             self._room.acquire()
             if self._stopped.is_set():
+                # For the next chunk, which waits for room only to be given up too.
+                self._room.release()
                 raise Abandoned
             future = self._lanes.submit(self._predict, batch)
             future.add_done_callback(lambda _: self._room.release())

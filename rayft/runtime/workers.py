@@ -2,14 +2,22 @@
 
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import ray
 import torch
+from ray import PlacementGroupID
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from rayft.engine.ranks import DistributedRanks
+from rayft.errors import RayftError
 from rayft.models.weights import LoadedWeights
 from rayft.runtime.job import Job, work
 from rayft.runtime.packed import PackedWeights, packed, unpacked
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
 
 
 _LEAVES_WITHIN_S = 10.0
+_LEFT_WITHIN_S = 10.0
+_LATE_S = 0.3
 
 
 class Fit(threading.Thread):
@@ -56,7 +66,7 @@ class Fit(threading.Thread):
             self.error = error
 
     def leave(self) -> None:
-        """End the attempt's controller, and wait for the thread, whose call then returns.
+        """End the attempt's controller, wait for the thread, whose call then returns, and clean up.
 
         Ray crashes where the driver disconnects while a thread waits in it.
         """
@@ -68,6 +78,10 @@ class Fit(threading.Thread):
                     ray.ActorID(bytes.fromhex(actor)), True
                 )
         self.join(_LEAVES_WITHIN_S)
+        free_reservations()
+        # What the controller asked for with its last breath arrives a little later.
+        time.sleep(_LATE_S)
+        free_reservations()
 
     def _make_trainer(self, notes: str) -> "TorchTrainer":
         from ray.train.torch import TorchTrainer
@@ -75,9 +89,10 @@ class Fit(threading.Thread):
         plan = self._job.plan
         # Weights are resolved once, here, and travel once through the object store.
         weights = ray.put(packed(self._weights))
+        config = {"job": self._job, "weights": weights, "is_left": self._owns_cluster}
         trainer = TorchTrainer(
             _ray_worker,
-            train_loop_config={"job": self._job, "weights": weights},
+            train_loop_config=config,
             scaling_config=ScalingConfig(
                 num_workers=plan.resources.num_workers,
                 use_gpu=plan.resources.device == "cuda",
@@ -98,11 +113,24 @@ class Fit(threading.Thread):
         return trainer
 
 
+def free_reservations() -> None:
+    """Remove the placement groups of this driver's job that are still there.
+
+    Ray frees those that it knows when their controller dies, and keeps for ever one that it comes
+    to know afterwards (Ray 2.60).
+    """
+    mine = ray.get_runtime_context().get_job_id()
+    for group, facts in placement_group_table().items():
+        # The last bytes of its id are those of the job.
+        if group.endswith(mine) and facts["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+
 def _without_cleaner(trainer: "TorchTrainer") -> None:
     """Let a run leave nothing behind when its driver leaves, or is killed.
 
     Ray Train gives each run a detached actor, to free its placement group if the controller dies.
-    Ray frees the group by itself once the driver is gone, and the actor, which should end then,
+    The driver, or Ray once the driver is gone, frees the group. The actor, which should end then,
     stays for ever (Ray 2.60): it calls `exit_actor` in a thread, which ends that thread alone.
     """
     make_all = trainer._create_default_callbacks
@@ -121,5 +149,12 @@ def _ray_worker(config: dict[str, object]) -> None:
     device = ray.train.torch.get_device()
     if job.plan.resources.device == "mps":
         device = torch.device("mps")
-    metrics = work(job, weights, ranks=DistributedRanks(device), device=device)
+    try:
+        metrics = work(job, weights, ranks=DistributedRanks(device), device=device)
+    except RayftError:
+        if config["is_left"]:
+            # The driver reads why in the journal, and leaves, which ends this process. Were the
+            # controller first to hear, it would begin to start the workers again.
+            time.sleep(_LEFT_WITHIN_S)
+        raise
     ray.train.report(metrics)

@@ -190,11 +190,14 @@ FACTS = textwrap.dedent(
 
 
 def run_python(code: str, environment: Mapping[str, str], *words: str) -> Any:
-    """Run Python code in a process of its own; return the JSON that it prints last."""
+    """Run Python code in a process of its own; return the JSON that it prints last.
+
+    Not in the repository: Ray has every worker look first where its driver stands.
+    """
     found = subprocess.run(
         [sys.executable, "-c", code, *words],
         env=environment,
-        cwd=ROOT,
+        cwd=ROOT.root,
         capture_output=True,
         text=True,
         check=False,

@@ -131,6 +131,16 @@ def test_a_worker_that_is_stopped_gives_up_and_writes_nothing(tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+def test_a_stopped_worker_gives_up_every_chunk_that_still_comes(tmp_path: Path) -> None:
+    worker = make_worker(tmp_path, lanes=1)
+    worker.stop()
+
+    # More chunks than it has room for batches, which none of them may keep.
+    found = call_all(worker, [Rows(8 * number) for number in range(4)])
+
+    assert all(isinstance(each, Abandoned) for each in found)
+
+
 def test_a_fault_in_one_chunk_leaves_the_others_alone(tmp_path: Path) -> None:
     class Broken(Rows):
         def read(self, rows_per_batch: int) -> Iterator[RawBatch]:
