@@ -32,7 +32,7 @@ def make_run(
         CheckpointError: all checkpoints are damaged, or the data changed.
     """
     torch.set_num_threads(plan.resources.threads_per_worker)
-    where = Device(plan, device)
+    where = Device.of_run(plan, device)
     model = make_model(plan.spec.model, num_classes=len(plan.data.classes), seed=plan.spec.seed)
     if weights is not None:
         load_weights(model, weights, classes=plan.data.classes)

@@ -1,10 +1,13 @@
 """What a worker computes on, and how: device, precision, memory layout, threads."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rayft.feed.prepare import Batch
@@ -24,36 +27,67 @@ class DeviceBatch:
 
 
 class Device:
-    """Moves batches to the device and sets up its arithmetic."""
+    """Moves batches to the device and sets up its arithmetic.
 
-    def __init__(self, plan: RunPlan, device: torch.device) -> None:
+    Args:
+        device: where it computes.
+        mean: of each channel, of values from 0 to 1.
+        std: of each channel, of values from 0 to 1.
+        precision: of the forward pass; what is stored stays fp32.
+        memory_format: of images and weights.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        precision: Literal["fp32", "bf16"],
+        memory_format: Literal["channels_last", "contiguous"],
+    ) -> None:
         self.device = device
-        self.precision: Literal["fp32", "bf16"] = plan.precision
-        channels_last = plan.spec.memory_format == "channels_last"
+        self.precision = precision
+        channels_last = memory_format == "channels_last"
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        std = torch.tensor(plan.model.std, device=device)
-        self._scale = (1 / (255 * std)).view(1, -1, 1, 1)
-        self._shift = (-torch.tensor(plan.model.mean, device=device) / std).view(1, -1, 1, 1)
+        deviation = torch.tensor(std, device=device)
+        self._scale = (1 / (255 * deviation)).view(1, -1, 1, 1)
+        self._shift = (-torch.tensor(mean, device=device) / deviation).view(1, -1, 1, 1)
+
+    @classmethod
+    def of_run(cls, plan: RunPlan, device: torch.device) -> Self:
+        """Return the device of a run, set to repeat itself to the bit where it is to be exact."""
         if plan.spec.reduction.kind == "exact":
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
+        return cls(
+            device,
+            mean=plan.model.mean,
+            std=plan.model.std,
+            precision=plan.precision,
+            memory_format=plan.spec.memory_format,
+        )
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device, in its memory layout."""
         return model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload,no-any-return]
 
     def batch(self, batch: Batch) -> DeviceBatch:
-        """Move a batch to the device as uint8, and normalise it there."""
-        pixels = self._move(torch.from_numpy(batch.images))
-        # [n, H, W, 3] seen as [n, 3, H, W] is channels_last without a copy.
-        images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
+        """Move a batch to the device, its images normalised there."""
         weights = torch.zeros(len(batch.labels), device=self.device)
         weights[: batch.ticket.num_rows] = 1
         return DeviceBatch(
-            images=images.mul_(self._scale).add_(self._shift),
+            images=self.images(batch.images),
             labels=self._move(torch.from_numpy(batch.labels)),
             weights=weights,
         )
+
+    def images(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Move images [n, H, W, 3] to the device as uint8; return them normalised, [n, 3, H, W]."""
+        moved = self._move(torch.from_numpy(pixels))
+        # [n, H, W, 3] seen as [n, 3, H, W] is channels_last without a copy.
+        images = moved.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
+        return images.mul_(self._scale).add_(self._shift)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""

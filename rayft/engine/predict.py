@@ -5,7 +5,6 @@ same shape, so a row's probabilities depend on nothing beside it.
 """
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from rayft.engine.build import load_evaluated_weights
 from rayft.engine.checkpoint_reading import Checkpoint
+from rayft.engine.device import Device
 from rayft.errors import Problem, RayftError
 from rayft.models.model import FineTuneModel, make_model
 from rayft.plan.storage import stored_size
@@ -98,18 +98,16 @@ class Predictor:
     ) -> None:
         self.batch_size = batch_size
         self.image_size = trained.image_size
-        self._device = device
-        self._bf16 = trained.precision == "bf16"
-        channels_last = trained.spec.memory_format == "channels_last"
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
-        # The same operations in the same order as in training and evaluation.
-        std = torch.tensor(trained.std, device=device)
-        self._scale = (1 / (255 * std)).view(1, -1, 1, 1)
-        self._shift = (-torch.tensor(trained.mean, device=device) / std).view(1, -1, 1, 1)
+        self._device = Device(
+            device,
+            mean=trained.mean,
+            std=trained.std,
+            precision=trained.precision,
+            memory_format=trained.spec.memory_format,
+        )
         model = _build(trained)
         model.load_state_dict(weights)
-        model.to(device=device, memory_format=self._format)  # type: ignore[call-overload]
-        self._model = model.eval().requires_grad_(False)
+        self._model = self._device.place(model).eval().requires_grad_(False)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the probability of every class.
@@ -137,23 +135,10 @@ class Predictor:
 
     @torch.inference_mode()
     def _scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels = self._moved(torch.from_numpy(images))
-        # [n, H, W, 3] seen as [n, 3, H, W] is channels_last without a copy.
-        floats = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=self._format)
-        with self._autocast():
-            scores = self._model(floats.mul_(self._scale).add_(self._shift))["label"]
+        with self._device.autocast():
+            scores = self._model(self._device.images(images))["label"]
         found: NDArray[np.float32] = scores.float().cpu().numpy()
         return found
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self._bf16:
-            return torch.autocast(self._device.type, dtype=torch.bfloat16)
-        return nullcontext()
-
-    def _moved(self, pixels: Tensor) -> Tensor:
-        if self._device.type == "cuda":
-            return pixels.pin_memory().to(self._device, non_blocking=True)
-        return pixels.to(self._device)
 
 
 def softmax(scores: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ ENVIRONMENT = {
 }
 """For processes that are still to start; other C libraries ignore these."""
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 @contextmanager
@@ -39,10 +39,14 @@ def inherited_by_children() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Do the same in this process, where it runs on glibc; serves its main thread."""
+    """Do the same in this process, where it runs on glibc.
+
+    It serves the main thread and all that start afterwards.
+    """
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
+    libc.mallopt(_M_ARENA_MAX, 1)
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     libc.mallopt(_M_TOP_PAD, 2**26)

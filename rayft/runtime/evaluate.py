@@ -119,7 +119,7 @@ def _evaluate(
     plan: RunPlan, checkpoint: Checkpoint, dataset: Dataset, split: SplitName
 ) -> ClassificationReport:
     torch.set_num_threads(plan.resources.threads_per_worker)
-    device = Device(plan, torch.device(plan.resources.device))
+    device = Device.of_run(plan, torch.device(plan.resources.device))
     model = make_model(plan.spec.model, num_classes=len(dataset.classes), seed=plan.spec.seed)
     load_evaluated_weights(model, checkpoint.tensors)
     device.place(model)

@@ -6,8 +6,6 @@ idle while images are decoded, and the bits do not depend on the number of lanes
 accelerator lanes decode side by side and take turns on the device.
 """
 
-import ctypes
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -28,7 +26,6 @@ from rayft.runtime.allocator import keep_freed_memory
 
 _BATCHES_AHEAD = 1
 """Batches that wait for each lane, so that it finds the next one already read."""
-_M_ARENA_MAX = -8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +83,7 @@ class Worker:
             nullcontext() if device.type == "cpu" else Lock()
         )
         self._room = Semaphore(work.lanes * (1 + _BATCHES_AHEAD))
-        share_freed_memory()
+        keep_freed_memory()
         self._threads_before = torch.get_num_threads()
         self._lanes = ThreadPoolExecutor(
             work.lanes,
@@ -137,10 +134,3 @@ class Worker:
         if self._on_rows:
             self._on_rows(batch.num_rows)
         return table
-
-
-def share_freed_memory() -> None:
-    """Let the lanes share one heap that keeps what was freed, where this process runs on glibc."""
-    keep_freed_memory()
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

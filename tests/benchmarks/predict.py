@@ -28,8 +28,8 @@ from rayft.engine.checkpoint import CheckpointFolder
 from rayft.engine.checkpoint_reading import Checkpoint, find_checkpoint, read_checkpoint
 from rayft.engine.predict import Predictor, evaluated_weights, trained_model
 from rayft.models.model import make_model
+from rayft.runtime.allocator import keep_freed_memory
 from rayft.runtime.predict_scale import auto_batch_size, cpus_here
-from rayft.runtime.predict_worker import share_freed_memory
 from rayft.spec.run import RunSpec
 from rayft.storage.location import Location
 from tests.benchmarks.side_by_side import RAYFT, Figure, measure, ratio, report
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--size", default="500x375", help="width and height of the files")
     chosen = parser.parse_args()
     # As in a worker; before any thread has a heap of its own.
-    share_freed_memory()
+    keep_freed_memory()
     lanes = cpus_here()
     batch = auto_batch_size(chosen.rows, image_size=SIZE, device="cpu")
     with tempfile.TemporaryDirectory() as folder:

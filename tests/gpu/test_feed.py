@@ -58,7 +58,10 @@ def test_pinned_batches_arrive_as_they_were_sent(
     prepared: PreparedDataset, memory_format: str
 ) -> None:
     plan = plan_on_device(spec_on_device(memory_format=memory_format), prepared)
-    device, host = Device(plan, torch.device(DEVICE)), Device(plan, torch.device("cpu"))
+    device, host = (
+        Device.of_run(plan, torch.device(DEVICE)),
+        Device.of_run(plan, torch.device("cpu")),
+    )
     batches = _batches(plan, prepared)
 
     # All at once, without waiting for the device: pinned memory is taken again while copies run.

@@ -109,7 +109,7 @@ def test_a_checkpoint_alone_is_evaluated_as_training_did_last(
     newest = run.checkpoints.names()[-1]
 
     checkpoint = read_checkpoint(run.checkpoints.place / newest)
-    device = Device(plan, torch.device(DEVICE))
+    device = Device.of_run(plan, torch.device(DEVICE))
     model = make_model(plan.spec.model, num_classes=3, seed=plan.spec.seed + 1)
     load_evaluated_weights(model, checkpoint.tensors)
     report = evaluate(
