@@ -4,11 +4,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import ray
 import torch
 from ray import PlacementGroupID
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.util.placement_group import (
     PlacementGroup,
@@ -55,13 +57,16 @@ class Fit(threading.Thread):
         self._weights = weights
         self._environment = dict(environment)
         self._owns_cluster = owns_cluster
+        self._run_id = ""
         self.error: BaseException | None = None
 
     def run(self) -> None:
         """Run the attempt to its end."""
         try:
             with tempfile.TemporaryDirectory(prefix="rayft-train-") as notes:
-                self._make_trainer(notes).fit()
+                trainer = self._make_trainer(notes)
+                self._run_id = trainer.train_run_context.run_id
+                trainer.fit()
         except BaseException as error:  # noqa: BLE001  raised by the thread that waits
             self.error = error
 
@@ -82,6 +87,7 @@ class Fit(threading.Thread):
         # What the controller asked for with its last breath arrives a little later.
         time.sleep(_LATE_S)
         free_reservations()
+        _withdraw_request(self._run_id)
 
     def _make_trainer(self, notes: str) -> "TorchTrainer":
         from ray.train.torch import TorchTrainer
@@ -124,6 +130,17 @@ def free_reservations() -> None:
         # The last bytes of its id are those of the job.
         if group.endswith(mine) and facts["state"] != "REMOVED":
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+
+def _withdraw_request(run_id: str) -> None:
+    """Let an autoscaler take the nodes back that Ray Train had asked for.
+
+    A controller that ends in order does so itself; otherwise they are held for three more minutes.
+    """
+    with suppress(ValueError, RayError):  # Nothing asked for nodes; it expires in any case.
+        coordinator = ray.get_actor("AutoscalingCoordinator", namespace="AutoscalingCoordinator")
+        withdrawn = coordinator.cancel_request.remote(requester_id=f"train-{run_id}")
+        ray.get(withdrawn, timeout=_LEAVES_WITHIN_S)
 
 
 def _without_cleaner(trainer: "TorchTrainer") -> None:

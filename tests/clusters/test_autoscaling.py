@@ -1,6 +1,7 @@
 """Clusters that grow: what they can reach is known, refused beyond, waited for, and given back."""
 
 import json
+import signal
 import subprocess
 import textwrap
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.cluster import FACTS, HEAD_TYPE, RAYFT, Cluster, started_cluster
+from tests.clusters.cluster import FACTS, HEAD_TYPE, RAYFT, ROOT, Cluster, started_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -107,8 +108,32 @@ def test_a_run_grows_the_cluster_and_idle_nodes_go_away(growing: Cluster, tmp_pa
 
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["status"] == "finished"
+    assert_shrinks(growing)
+
+
+def test_nodes_of_a_run_that_is_stopped_go_away_as_soon(growing: Cluster, tmp_path: Path) -> None:
+    words = command("train", tmp_path)
+    words = [word.replace("2 epochs", "2000 epochs") for word in words]
+    journal = tmp_path / "quickstart" / "journal.jsonl"
+    process = subprocess.Popen(
+        words, env=growing.environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 200
+    while not (journal.is_file() and '"progress"' in journal.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    process.terminate()
+
+    assert process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert_shrinks(growing)
+
+
+def assert_shrinks(cluster: Cluster) -> None:
     deadline = time.monotonic() + 60
-    while growing.num_nodes() != 1:
+    while cluster.num_nodes() != 1:
         assert time.monotonic() < deadline
         time.sleep(0.5)
 
