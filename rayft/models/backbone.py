@@ -1,12 +1,17 @@
 """A pretrained network that turns images into features, and knows its own depth."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import assert_never, final
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rayft.models.inputs import input_facts
 from rayft.models.layout import Layout, Stage, check_coverage
+from rayft.models.pooling import unflattened
+from rayft.models.structure import restructure
 from rayft.models.torchvision_nets import make_torchvision_layout, make_torchvision_net
 from rayft.spec.model import BackboneSpec, TimmBackbone, TorchvisionBackbone
 
@@ -61,6 +66,14 @@ class Backbone(nn.Module):
             images = stage.forward(images)
         return images
 
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Copy matched tensors into `net`; layers that they have nothing for keep what they hold.
+
+        Args:
+            state: from `rayft.models.matching`.
+        """
+        self.net.load_state_dict({**self.net.state_dict(), **state}, strict=True)
+
     def group_of(self, name: str) -> str:
         """Return the depth group of a parameter or buffer by its name in `net`.
 
@@ -91,27 +104,57 @@ class Backbone(nn.Module):
                 yield from self._largest_within(group, f"{path}.{name}" if path else name, child)
 
 
-def make_backbone(spec: BackboneSpec) -> Backbone:
+def make_backbone(spec: BackboneSpec, *, image_size: int | None = None) -> Backbone:
     """Build the backbone that `spec` names with random weights, from torch's global generator.
 
-    Inside `torch.device("meta")` no memory is taken. `spec.weights` is not looked at: see
+    Inside `torch.device("meta")` no memory is taken. `spec.weights` is not read: see
     `rayft.models.weights`.
 
+    Args:
+        spec: the `model.backbone:` section.
+        image_size: height and width of the images, for a network whose weights depend on it (the
+            positions of a ViT); None is the size that the weights of `spec` were trained with.
+
     Raises:
-        ModelError: the name is unknown or its family is not supported; it lists near names.
+        ModelError: the name is unknown or its family is not supported (it lists near names), the
+            network cannot take images of that size, or its structure not be changed as asked.
     """
     match spec:
         case TorchvisionBackbone():
-            net = make_torchvision_net(spec.name)
-            return Backbone(net, make_torchvision_layout(spec.name, net))
+            net = make_torchvision_net(spec, image_size=image_size)
+            layout = make_torchvision_layout(spec.name, net)
         case TimmBackbone():
             # Imported here because timm takes a second that other backbones need not wait for.
             from rayft.models.timm_nets import make_timm_layout, make_timm_net
 
-            net = make_timm_net(spec.name)
-            return Backbone(net, make_timm_layout(net))
+            net = make_timm_net(spec, image_size=image_size)
+            layout = make_timm_layout(net)
         case _:
             assert_never(spec)
+    if spec.is_changed:
+        layout = restructure(net, layout, spec, _outputs(spec, image_size))
+    return Backbone(net, layout)
+
+
+@lru_cache(maxsize=16)
+def _outputs(
+    spec: BackboneSpec, image_size: int | None
+) -> tuple[tuple[torch.Size, torch.Size], ...]:
+    """Return two shapes for each stage of the official network, for one image.
+
+    They are those of what it gives, and of the map that it may have flattened for that.
+    """
+    official = spec.model_copy(update={"cut_after": None, "pool": "own", "drop": (), "insert": ()})
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        stages = make_backbone(official, image_size=image_size).eval().stages
+    size = image_size or input_facts(spec).image_size
+    passed = torch.empty(1, 3, size, size, device="meta")
+    shapes: list[tuple[torch.Size, torch.Size]] = []
+    for stage in stages or ():
+        last_map = unflattened(stage).forward(passed)
+        passed = stage.forward(passed)
+        shapes.append((passed.shape, last_map.shape))
+    return tuple(shapes)
 
 
 def batch_norms(module: nn.Module) -> Iterator[nn.Module]:

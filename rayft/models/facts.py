@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from rayft.errors import ModelError, Problem
 from rayft.models.inputs import input_facts, weights_in_words
@@ -23,6 +24,10 @@ from rayft.spec.model import ModelSpec
 
 _BYTES_PER_FLOAT = 4
 _BACKBONE = "backbone.net."
+_LAYERS_PER_ATTENTION = 4
+"""Queries, keys, values and the output are each a linear layer."""
+_PER_ATTENTION = 5
+"""What these four make, and what attending makes of the first three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,12 @@ def model_facts(
     Raises:
         ModelError: unknown backbone or weights, or the backbone cannot take images of that size.
     """
+    given = None if image_size == "auto" else image_size
+    # Built first: it is what knows the names that there are.
     with torch.device("meta"):
-        model = assemble_model(spec, num_classes=num_classes).eval()
+        model = assemble_model(spec, num_classes=num_classes, image_size=given).eval()
     inputs = input_facts(spec.backbone)
-    size = inputs.image_size if image_size == "auto" else image_size
+    size = given or inputs.image_size
     cost = _measure(model, size, usual=inputs.image_size)
     params = list(_params(model))
     return ModelFacts(
@@ -128,16 +135,30 @@ def _count(module: nn.Module, part: str, cost: _Cost) -> None:
     """Have `module` add to `cost` what it makes. One that gives back its input makes nothing."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        if not isinstance(output, Tensor) or (args and output is args[0]):
+        made = output[0] if isinstance(output, tuple) else output
+        if not isinstance(made, Tensor) or (args and made is args[0]):
             return
-        cost.numbers[part] += output.numel()
-        cost.multiply_adds[part] += output.numel() * _terms_per_number(module)
+        cost.numbers[part] += made.numel() * (_PER_ATTENTION if _attends(module) else 1)
+        cost.multiply_adds[part] += made.numel() * _terms_per_number(module)
 
     module.register_forward_hook(hook)
 
 
+def _attends(module: nn.Module) -> bool:
+    """Return whether `module` attends by one function, so that its linear layers never run."""
+    return isinstance(module, (nn.MultiheadAttention, ShiftedWindowAttention))
+
+
 def _terms_per_number(module: nn.Module) -> int:
     """Return how many products are summed for each number of the module's output."""
-    if isinstance(module, nn.Conv2d):
-        return module.in_channels // module.groups * math.prod(module.kernel_size)
-    return module.in_features if isinstance(module, nn.Linear) else 0
+    match module:
+        case nn.Conv2d():
+            return module.in_channels // module.groups * math.prod(module.kernel_size)
+        case nn.Linear():
+            return module.in_features
+        case nn.MultiheadAttention():
+            return _LAYERS_PER_ATTENTION * int(module.embed_dim)
+        case ShiftedWindowAttention():
+            return _LAYERS_PER_ATTENTION * int(module.proj.in_features)
+        case _:
+            return 0

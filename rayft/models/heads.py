@@ -1,10 +1,8 @@
 """Heads: small networks from features to the scores of one label column."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import assert_never, final
 
-import torch
 from torch import Tensor, nn
 
 from rayft.spec.model import ClassificationHead
@@ -14,37 +12,44 @@ from rayft.spec.model import ClassificationHead
 class ScoreHead(nn.Module):
     """Hidden layers and one score for each class.
 
-    Every linear layer's input is dropped out; hidden layers are followed by ReLU.
+    Every linear layer's input is normalised, where asked for, and dropped out.
     """
 
-    def __init__(self, *, widths: tuple[int, ...], num_classes: int, dropout: float) -> None:
+    def __init__(self, spec: ClassificationHead, *, feature_dim: int, num_classes: int) -> None:
         """Build the layers.
 
         Args:
-            widths: feature width D, then the width of every hidden layer.
+            spec: widths, dropout and so on.
+            feature_dim: D, the width of the features.
             num_classes: C, the number of scores.
-            dropout: share of every linear layer's inputs that is dropped in training, [0, 1).
         """
         super().__init__()
-        pairs = pairwise(widths)
-        self.dropout = nn.Dropout(dropout)
-        self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairs)
-        self.output = nn.Linear(widths[-1], num_classes)
+        inputs = (feature_dim, *spec.hidden)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.hidden = nn.ModuleList(map(nn.Linear, inputs, spec.hidden))
+        self.activation = nn.GELU() if spec.activation == "gelu" else nn.ReLU()
+        self.norms = nn.ModuleList(map(nn.LayerNorm, inputs if spec.norm == "layer" else ()))
+        self.output = nn.Linear(inputs[-1], num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return scores [B, C] of `features` [B, D]."""
-        for layer in self.hidden:
-            features = torch.relu(layer(self.dropout(features)))
-        scores: Tensor = self.output(self.dropout(features))
+        for place, layer in enumerate(self.hidden):
+            features = self.activation(layer(self._inputs(features, place)))
+        scores: Tensor = self.output(self._inputs(features, len(self.hidden)))
         return scores
+
+    def _inputs(self, features: Tensor, place: int) -> Tensor:
+        if self.norms:
+            features = self.norms[place](features)
+        dropped: Tensor = self.dropout(features)
+        return dropped
 
 
 def make_head(spec: ClassificationHead, *, feature_dim: int, num_classes: int) -> ScoreHead:
     """Build the head that `spec` describes, with torch's own initial weights."""
     match spec:
         case ClassificationHead():
-            widths = (feature_dim, *spec.hidden)
-            return ScoreHead(widths=widths, num_classes=num_classes, dropout=spec.dropout)
+            return ScoreHead(spec, feature_dim=feature_dim, num_classes=num_classes)
         case _:
             assert_never(spec)
 

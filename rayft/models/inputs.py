@@ -13,6 +13,10 @@ from rayft.spec.model import (
     TorchvisionBackbone,
 )
 
+_RESCALED = ("googlenet", "inception_v3")
+"""torchvision normalises for these by ImageNet's mean and deviation, and undoes it inside of the
+network, since their weights want pixels from -1 to 1. Networks here take what they are given."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputFacts:
@@ -48,6 +52,8 @@ def input_facts(spec: BackboneSpec) -> InputFacts:
 def _torchvision_input(model: str, name: str | None) -> InputFacts:
     preset: Any = torchvision_weights(model, name or "DEFAULT").transforms()
     (size,) = preset.crop_size
+    if model in _RESCALED:
+        return InputFacts(image_size=size, mean=(0.5,) * 3, std=(0.5,) * 3)
     return InputFacts(image_size=size, mean=tuple(preset.mean), std=tuple(preset.std))
 
 

@@ -1,7 +1,7 @@
 """How a network is laid out in depth: which name lies in which group, and in what order it runs.
 
 A network declares its layout once, when it is built. Nothing here knows a library; the
-declarations stand in `torchvision_nets` and `timm_nets`.
+declarations stand in `torchvision_nets`, `timm_nets` and the files beside them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,10 @@ class Stage:
     modules: tuple[nn.Module, ...]
     """Submodules of the network that run in this stage, in their order."""
     forward: Callable[[Tensor], Tensor]
-    """From the output of the stage before to this stage's output; the last one gives [B, D]."""
+    """From the output of the stage before to this stage's output; the last one gives [B, D]. It
+    leaves its input as it was: what a stage gives may be kept and used again."""
+    tensors: tuple[str, ...] = ()
+    """Parameters and buffers that the stage uses outside of `modules`, by name in the network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +39,20 @@ class Layout:
     feature_dim: int
     """D, the width of the features."""
     classifier: tuple[str, ...]
-    """Modules of the official network that make class scores from features. They are removed
-    here, and their entries in an official state dict are ignored."""
+    """Modules of the official network that make class scores, auxiliary ones last. They are
+    removed here, and their entries in an official state dict are ignored."""
     make_stages: Callable[[nn.Module], tuple[Stage, ...]] | None
     """Finds the stages in a network of this layout; None where it is no plain chain. A function
     and not the stages, so that copies of a network and replaced submodules stay right."""
     norm_types: tuple[type[nn.Module], ...]
     """Classes of the normalisation layers that this library uses."""
+    channel_axis: int = 1
+    """Where the channels of feature maps are: 1 in [B, C, H, W], -1 in [B, H, W, C]."""
+    added: tuple[str, ...] = ()
+    """Modules that no official file has; they keep their initial values where a file has none."""
+    translate: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    """Brings the tensors of an official file that was written for another version of the network
+    under the names of this one; None where official files have always had these names."""
 
 
 TORCH_NORMS: tuple[type[nn.Module], ...] = (
@@ -79,6 +89,7 @@ def groups_by_stage(net: nn.Module, stages: tuple[Stage, ...]) -> dict[str, str]
     """
     paths = {id(module): path for path, module in net.named_modules(remove_duplicate=False)}
     owners = {paths[id(module)]: stage.name for stage in stages for module in stage.modules}
+    owners |= {name: stage.name for stage in stages for name in stage.tensors}
     found: dict[str, str] = {}
     for name in chain(tensor_names(net), leaf_names(net)):
         prefixes = (name[:end] for end in _ends(name))

@@ -25,14 +25,17 @@ class Matched:
 def match_by_name(backbone: Backbone, state: Mapping[str, Tensor]) -> Matched:
     """Match `state` with `backbone.net`: every tensor by name and shape, none missing or left.
 
-    Entries of the classifier that the family declares are left out. A batch norm's counter of
-    batches may be missing: torch once saved none, and nothing reads it here.
+    Entries of the classifier that the family declares, and of what the spec cuts off, are left
+    out; what the spec adds need not be there. A file of another version of
+    the network is read under today's names. A batch norm's counter of batches may be missing:
+    torch once saved none, and nothing reads it here.
 
     Raises:
         ModelError: tensors are missing, unexpected or of another shape; up to five of each are
             named.
     """
-    expected = backbone.net.state_dict()
+    expected = _expected(backbone, state)
+    state, notes = _in_todays_names(backbone, expected, state)
     found = {name: t for name, t in state.items() if not _in_classifier(backbone, name)}
     for name in expected:
         if name.endswith(_COUNTER) and name not in found:
@@ -40,7 +43,36 @@ def match_by_name(backbone: Backbone, state: Mapping[str, Tensor]) -> Matched:
     problems = _differences(expected, found)
     if problems:
         raise ModelError(*problems)
-    return Matched(state={name: found[name] for name in expected}, notes=())
+    notes += tuple(
+        f"`{module}` left out"
+        for module in backbone.layout.classifier[1:]
+        if any(name.startswith(f"{module}.") for name in state)
+    )
+    return Matched(state={name: found[name] for name in expected}, notes=notes)
+
+
+def _in_todays_names(
+    backbone: Backbone, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    """Return `state`, translated where names or shapes differ and the library knows how."""
+    translate = backbone.layout.translate
+    names = {name for name in state if not _in_classifier(backbone, name)}
+    odd = {name for name in expected.keys() ^ names if not name.endswith(_COUNTER)}
+    if translate is None or not (odd or _reshaped(expected, state)):
+        return state, ()
+    translated = translate(backbone.net, state)
+    notes = [
+        f"{name} resampled from {_shape(state[name])} to {_shape(translated[name])}"
+        for name in _reshaped(translated, state)
+    ]
+    if translated.keys() != state.keys():
+        notes.append("names brought up to date")
+    return translated, tuple(notes)
+
+
+def _reshaped(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors whose shapes differ."""
+    return [n for n, t in expected.items() if n in state and state[n].shape != t.shape]
 
 
 def match_by_name_or_order(backbone: Backbone, state: Mapping[str, Tensor]) -> Matched:
@@ -52,11 +84,21 @@ def match_by_name_or_order(backbone: Backbone, state: Mapping[str, Tensor]) -> M
     Raises:
         ModelError: neither fits.
     """
-    expected = backbone.net.state_dict()
+    expected = _expected(backbone, state)
     if expected.keys().isdisjoint(state) and _same_shapes_in_order(backbone, expected, state):
         pairs = zip(expected, state.values(), strict=False)
         return Matched(state=dict(pairs), notes=("matched by order, since no name agrees",))
     return match_by_name(backbone, state)
+
+
+def _expected(backbone: Backbone, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the network that `state` must hold, with theirs of that name."""
+    added = tuple(f"{module}." for module in backbone.layout.added)
+    return {
+        name: tensor
+        for name, tensor in backbone.net.state_dict().items()
+        if name in state or not (added and name.startswith(added))
+    }
 
 
 def _in_classifier(backbone: Backbone, name: str) -> bool:

@@ -29,7 +29,9 @@ class FineTuneModel(nn.Module):
         return {label: head(features) for label, head in self.heads.items()}
 
 
-def make_model(spec: ModelSpec, *, num_classes: int, seed: int) -> FineTuneModel:
+def make_model(
+    spec: ModelSpec, *, num_classes: int, seed: int, image_size: int | None = None
+) -> FineTuneModel:
     """Build backbone and heads with random weights that follow from `seed` alone.
 
     The global generator is neither read nor moved. Only the CPU's generator is used, so the
@@ -39,18 +41,21 @@ def make_model(spec: ModelSpec, *, num_classes: int, seed: int) -> FineTuneModel
         spec: the `model:` section; its weights are not loaded.
         num_classes: C, at least 1.
         seed: any integer that torch takes as a seed.
+        image_size: as in `make_backbone`.
 
     Raises:
         ModelError: an unknown backbone, or a label that cannot name a module.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return assemble_model(spec, num_classes=num_classes)
+        return assemble_model(spec, num_classes=num_classes, image_size=image_size)
 
 
-def assemble_model(spec: ModelSpec, *, num_classes: int) -> FineTuneModel:
+def assemble_model(
+    spec: ModelSpec, *, num_classes: int, image_size: int | None = None
+) -> FineTuneModel:
     """Build backbone and heads from torch's global generator, on torch's default device."""
-    backbone = make_backbone(spec.backbone)
+    backbone = make_backbone(spec.backbone, image_size=image_size)
     heads = nn.ModuleDict()
     for label, head in spec.heads.items():
         if "." in label or hasattr(heads, label):

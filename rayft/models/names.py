@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from rayft.errors import ModelError, Problem
+from rayft.spec.model import BackboneSpec
 
 _MAX_LISTED = 30
 
@@ -21,6 +22,13 @@ def unknown_weights(name: str, *, of: str, known: Sequence[str]) -> ModelError:
     choices = ["DEFAULT", *known, "none"] if known else ["none"]
     advice = f"write {nearest(name, choices)}; for a file write `weights: {{file: path}}`"
     return ModelError(Problem("model.backbone.weights", what, advice))
+
+
+def refused_size(size: int | None, spec: BackboneSpec, reason: str) -> ModelError:
+    """Return the error for images of a size that a network cannot be built for."""
+    what = f"{spec.name} cannot be built for images of {size} x {size} pixels: {reason}"
+    fix = "leave it out for the size its weights were trained with, or choose a near multiple"
+    return ModelError(Problem("data.image_size", what, fix))
 
 
 def nearest(name: str, choices: Sequence[str]) -> str:

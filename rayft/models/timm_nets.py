@@ -2,47 +2,51 @@
 
 Groups are timm's own: `net.group_matcher(coarse=True)`. rayft gives them readable names: `stem`,
 then `block0`, `block1` ... and `head` for what timm's matcher leaves unmatched at the end, such
-as a last norm. The classifier is not built (`num_classes=0`). Where the forward pass is a plain
-chain, which is known for timm's own EfficientNet and ResNet classes, the stages are declared
-(ResNet's blocks are called `layer1 ... layer4`, as everywhere); for all others `make_stages` is
-None.
+as a last norm. The classifier is not built (`num_classes=0`). Where the forward pass is known to
+be a plain chain, the stages are declared, in `timm_stages`; for all others `make_stages` is None.
 """
 
 import re
-from collections.abc import Iterator
-from functools import partial
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 import timm
 from timm.layers import FrozenBatchNormAct2d, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
-from timm.models import group_parameters
-from timm.models.efficientnet import EfficientNet
-from timm.models.resnet import ResNet
+from timm.models import get_pretrained_cfg, group_parameters
+from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from rayft.errors import ModelError, Problem
 from rayft.models.layout import (
     TORCH_NORMS,
     Layout,
-    Stage,
     groups_by_stage,
     leaf_names,
     tensor_names,
 )
-from rayft.models.names import unknown_name
-from rayft.models.torchvision_nets import run_in_order
+from rayft.models.names import refused_size, unknown_name
+from rayft.models.timm_stages import stage_maker
+from rayft.spec.model import TimmBackbone
 
 _NORMS = (FrozenBatchNormAct2d, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
 
 
-def make_timm_net(name: str) -> nn.Module:
+def make_timm_net(spec: TimmBackbone, *, image_size: int | None) -> nn.Module:
     """Build a network with random weights and without its classifier.
+
+    Args:
+        spec: names it.
+        image_size: height and width of the images, for a network that is built for one size; None
+            is the size that its default weights were trained with.
 
     Raises:
         ModelError: timm has no such model, or `name` carries a weights tag, or the model does
-            not say how it is grouped.
+            not say how it is grouped, or cannot take images of that size.
     """
+    name = spec.name
     architecture, _, tag = name.partition(".")
     supported = timm.list_models()
     if architecture not in supported:
@@ -50,7 +54,20 @@ def make_timm_net(name: str) -> nn.Module:
     if tag:
         fix = f"write `name: {architecture}` and `weights: {tag}`"
         raise ModelError(Problem("model.backbone.name", f"`{name}` names weights as well", fix))
-    net: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
+    options: dict[str, float] = {}
+    if image_size is not None and get_pretrained_cfg(architecture).fixed_input_size:
+        options["img_size"] = image_size
+    if spec.stochastic_depth is not None:
+        options["drop_path_rate"] = spec.stochastic_depth
+    try:
+        net: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **options)
+    except (TypeError, AssertionError, ValueError) as error:
+        if "drop_path_rate" in str(error):
+            what = f"timm's {name} has no stochastic depth"
+            fix = "remove it, or choose another backbone"
+            where = "model.backbone.stochastic_depth"
+            raise ModelError(Problem(where, what, fix)) from error
+        raise refused_size(image_size, spec, str(error)) from error
     _check_grouped(net, name)
     return net
 
@@ -66,7 +83,7 @@ def _check_grouped(net: Any, name: str) -> None:  # noqa: ANN401  timm is untype
 
 def make_timm_layout(net: Any) -> Layout:  # noqa: ANN401
     """Return the layout of `net`, made by `make_timm_net`."""
-    make_stages = _STAGES.get(type(net))
+    make_stages = stage_maker(net)
     if make_stages is not None:
         stages = make_stages(net)
         group_of = groups_by_stage(net, stages)
@@ -80,8 +97,27 @@ def make_timm_layout(net: Any) -> Layout:  # noqa: ANN401
         feature_dim=getattr(net, "head_hidden_size", None) or net.num_features,
         classifier=_classifier(net),
         make_stages=make_stages,
+        channel_axis=-1 if isinstance(net, SwinTransformer) else 1,
         norm_types=TORCH_NORMS + _NORMS,
+        translate=_translate,
     )
+
+
+def _translate(net: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return `state` as timm's own loader of this class would load it."""
+    rules = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    if rules is None:
+        return state
+    try:
+        with warnings.catch_warnings():
+            # Of how it resamples, which is timm's affair.
+            warnings.simplefilter("ignore", UserWarning)
+            translated: Mapping[str, Tensor] = rules(dict(state), net)
+    except (KeyError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        # The rules take for granted that the file is one of this network. Where it is not, what
+        # differs is told by the names it has.
+        return state
+    return translated
 
 
 def _classifier(net: Any) -> tuple[str, ...]:  # noqa: ANN401
@@ -139,46 +175,3 @@ def _in_depth_order(groups: set[str]) -> list[str]:
     """Return stem, blocks by number, head: those of them that there are."""
     blocks = [f"block{i}" for i in range(len(groups))]
     return [group for group in ("stem", *blocks, "head") if group in groups]
-
-
-def _efficientnet_stages(net: Any) -> tuple[Stage, ...]:  # noqa: ANN401
-    """Return the chain of `timm.models.efficientnet.EfficientNet`.
-
-    `forward_head` is timm's own: it pools, and drops features where the model asks for it.
-    """
-    stem = (net.conv_stem, net.bn1)
-    *blocks, last = net.blocks.children()
-    end = (last, net.conv_head, net.bn2)
-
-    def finish(images: Tensor) -> Tensor:
-        features: Tensor = net.forward_head(run_in_order(end, images))
-        return features
-
-    return (
-        Stage("stem", stem, partial(run_in_order, stem)),
-        *(Stage(f"block{i}", (block,), block) for i, block in enumerate(blocks)),
-        Stage(f"block{len(blocks)}", (*end, net.global_pool, net.classifier), finish),
-    )
-
-
-def _resnet_stages(net: Any) -> tuple[Stage, ...]:  # noqa: ANN401
-    """Return the chain of `timm.models.resnet.ResNet`."""
-    stem = (net.conv1, net.bn1, net.act1, net.maxpool)
-
-    def finish(images: Tensor) -> Tensor:
-        features: Tensor = net.forward_head(net.layer4(images))
-        return features
-
-    return (
-        Stage("stem", stem, partial(run_in_order, stem)),
-        *(Stage(f"layer{i}", (layer,), layer) for i, layer in _first_layers(net)),
-        Stage("layer4", (net.layer4, net.global_pool, net.fc), finish),
-    )
-
-
-def _first_layers(net: Any) -> list[tuple[int, nn.Module]]:  # noqa: ANN401
-    return [(i, net.get_submodule(f"layer{i}")) for i in (1, 2, 3)]
-
-
-_STAGES = {EfficientNet: _efficientnet_stages, ResNet: _resnet_stages}
-"""Exact classes: a subclass may run its parts in another order."""

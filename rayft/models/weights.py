@@ -39,8 +39,8 @@ class LoadedWeights:
     """Pretrained weights in memory, verified and in the layout of their backbone."""
 
     state: dict[str, Tensor]
-    """Every tensor of `backbone.net` by official name, none else; numpy can view each without a
-    copy."""
+    """Every tensor of `backbone.net` by official name but those of added layers, none else; numpy
+    can view each without a copy."""
     source: str
     """Where they come from and how they were read, in words."""
     sha256: str
@@ -49,12 +49,15 @@ class LoadedWeights:
     """Heads of an earlier run by label column; empty for all other sources."""
 
 
-def resolve_weights(spec: BackboneSpec, *, base_dir: Path) -> LoadedWeights | None:
+def resolve_weights(
+    spec: BackboneSpec, *, base_dir: Path, image_size: int | None = None
+) -> LoadedWeights | None:
     """Read the weights that `spec.weights` names.
 
     Args:
         spec: the backbone; its network decides which tensors must be there.
         base_dir: the folder from which relative paths start.
+        image_size: as in `make_backbone`.
 
     Returns:
         The weights, or None where the spec asks for `none`.
@@ -65,7 +68,7 @@ def resolve_weights(spec: BackboneSpec, *, base_dir: Path) -> LoadedWeights | No
     """
     # Built first: a misspelt backbone is known before anything is downloaded for it.
     with torch.device("meta"):
-        backbone = make_backbone(spec)
+        backbone = make_backbone(spec, image_size=image_size)
     match spec.weights:
         case "none":
             return None
@@ -102,7 +105,7 @@ def load_weights(model: FineTuneModel, loaded: LoadedWeights, *, classes: tuple[
         ModelError: tensors are missing, unexpected or of another shape.
     """
     matched = match_by_name(model.backbone, loaded.state)
-    model.backbone.net.load_state_dict(matched.state, strict=True)
+    model.backbone.load(matched.state)
     notes = [loaded.source]
     for label, trained in loaded.heads.items():
         if label not in model.heads:

@@ -120,7 +120,12 @@ def _evaluate(
 ) -> ClassificationReport:
     torch.set_num_threads(plan.resources.threads_per_worker)
     device = Device.of_run(plan, torch.device(plan.resources.device))
-    model = make_model(plan.spec.model, num_classes=len(dataset.classes), seed=plan.spec.seed)
+    model = make_model(
+        plan.spec.model,
+        num_classes=len(dataset.classes),
+        seed=plan.spec.seed,
+        image_size=plan.model.image_size,
+    )
     load_evaluated_weights(model, checkpoint.tensors)
     device.place(model)
     return evaluate_rows(

@@ -93,17 +93,23 @@ def resolve(spec: RunSpec, places: Places, plan: RunPlan) -> LoadedWeights | Non
     """
     backbone = spec.model.backbone
     if isinstance(backbone.weights, RunWeights):
-        weights = _resolve_run(backbone, backbone.weights, places)
+        weights = _resolve_run(backbone, backbone.weights, places, plan.model.image_size)
     else:
-        weights = resolve_weights(backbone, base_dir=places.base_dir)
+        size = plan.model.image_size
+        weights = resolve_weights(backbone, base_dir=places.base_dir, image_size=size)
     if weights is not None:
-        model = make_model(spec.model, num_classes=len(plan.data.classes), seed=spec.seed)
+        model = make_model(
+            spec.model,
+            num_classes=len(plan.data.classes),
+            seed=spec.seed,
+            image_size=plan.model.image_size,
+        )
         load_weights(model, weights, classes=plan.data.classes)
     return weights
 
 
 def _resolve_run(
-    backbone: BackboneSpec, weights: RunWeights, places: Places
+    backbone: BackboneSpec, weights: RunWeights, places: Places, image_size: int
 ) -> LoadedWeights | None:
     where = "model.backbone.weights.checkpoint"
     named = Location.parse(weights.checkpoint, base_dir=places.base_dir, where=where)
@@ -111,7 +117,7 @@ def _resolve_run(
     found = find_checkpoint(named)
     with on_disk(found) as folder:
         here = backbone.model_copy(update={"weights": RunWeights(checkpoint=str(folder))})
-        loaded = resolve_weights(here, base_dir=places.base_dir)
+        loaded = resolve_weights(here, base_dir=places.base_dir, image_size=image_size)
     return None if loaded is None else replace(loaded, source=f"checkpoint {found}")
 
 
@@ -208,6 +214,9 @@ def _check_metrics(spec: RunSpec, data: DataFacts) -> None:
     named = {"best_metric": spec.best_metric}
     if spec.early_stopping:
         named["early_stopping.metric"] = spec.early_stopping.metric
+    for index, phase in enumerate(spec.phases):
+        if phase.until:
+            named[f"phases.{index}.until.plateau"] = phase.until.plateau
     for setting, metric in named.items():
         if metric:
             check_metric(metric, setting=setting, num_classes=len(data.classes))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from rayft.models.model import FineTuneModel, make_model
 from rayft.objectives.objective import make_objective
+from rayft.objectives.targets import Targets
 from rayft.optim.modes import set_trainable, set_training_modes
 from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.ledger import make_ledger
@@ -103,9 +104,11 @@ class _Step:
         self._images = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
         self._labels = torch.zeros(shape[0], dtype=torch.long)
         self._weights = torch.ones(shape[0])
-        self._model: FineTuneModel = make_model(spec.model, num_classes=num_classes, seed=0)
+        self._model: FineTuneModel = make_model(
+            spec.model, num_classes=num_classes, seed=0, image_size=facts.image_size
+        )
         self._model.to(memory_format=torch.channels_last)
-        self._objective = make_objective(spec.model)
+        self._objective = make_objective(spec.model, class_weights=dict.fromkeys(spec.model.heads))
         set_trainable(self._model, ledger)
         set_training_modes(self._model, ledger, batch_norm="pretrained")
 
@@ -124,7 +127,7 @@ class _Step:
     def _run(self, *, bf16: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
             scores = self._model(self._images)
-        self._objective(scores, {"label": self._labels}, self._weights).backward()
+        self._objective(scores, {"label": Targets(labels=self._labels)}, self._weights).backward()
 
 
 def _best_of(run: Callable[[], object]) -> float:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import pytest
 import timm
 import torch
+from timm.models.beit import Beit
 from torch import Tensor, nn
 from torchvision import models
 
 from rayft.errors import ModelError
 from rayft.models.backbone import Backbone, batch_norms, make_backbone
 from rayft.models.layout import is_leaf, leaf_names, tensor_names
+from rayft.models.timm_stages import stage_maker
 from rayft.spec.model import BackboneSpec, TimmBackbone, TorchvisionBackbone
 
 TORCHVISION = {
@@ -24,9 +26,28 @@ TORCHVISION = {
 TIMM_CHAINS = {
     "tf_efficientnet_lite0": ("stem", *(f"block{i}" for i in range(7))),
     "resnet18": ("stem", "layer1", "layer2", "layer3", "layer4"),
+    "convnext_atto": ("stem", *(f"block{i}" for i in range(4)), "head"),
 }
-TIMM_OTHERS = {"convnext_atto": ("stem", *(f"block{i}" for i in range(4)), "head")}
+TIMM_OTHERS = {"edgenext_xx_small": ("stem", *(f"block{i}" for i in range(4)), "head")}
 GROUPS = TORCHVISION | {f"timm/{n}": g for n, g in (TIMM_CHAINS | TIMM_OTHERS).items()}
+MORE_TIMM_CHAINS = (
+    "beit_base_patch16_224",
+    "convnextv2_atto",
+    "deit_tiny_distilled_patch16_224",
+    "densenet121",
+    "efficientformer_l1",
+    "mixer_s32_224",
+    "mobilenetv3_small_050",
+    "mobilenetv4_conv_small",
+    "regnety_002",
+    "regnetv_040",
+    "repvgg_a0",
+    "mobileone_s0",
+    "swin_tiny_patch4_window7_224",
+    "vit_base_patch16_siglip_224",
+    "vit_tiny_patch16_224",
+)
+BIASES = ("use_shared_rel_pos_bias", "use_rel_pos_bias")
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
@@ -165,10 +186,11 @@ def test_the_meta_device_gives_the_same_groups(pair: Pair) -> None:
     assert all(tensor.is_meta for tensor in backbone.state_dict().values())
 
 
-@pytest.mark.parametrize("name", TIMM_CHAINS)
+@pytest.mark.parametrize("name", [*TIMM_CHAINS, *MORE_TIMM_CHAINS])
 def test_declared_chains_agree_with_the_groups_of_timm(name: str) -> None:
-    net = timm.create_model(name, num_classes=0)
-    backbone = make_backbone(TimmBackbone(kind="timm", name=name))
+    with torch.device("meta"):
+        net = timm.create_model(name, num_classes=0)
+        backbone = make_backbone(TimmBackbone(kind="timm", name=name))
     by_timm = timm.models.group_parameters(net, net.group_matcher(coarse=True))
 
     ours = [
@@ -178,9 +200,7 @@ def test_declared_chains_agree_with_the_groups_of_timm(name: str) -> None:
     assert ours == [by_timm[i] for i in range(len(by_timm))]
 
 
-@pytest.mark.parametrize(
-    "name", ["vit_tiny_patch16_224", "beit_base_patch16_224", "xcit_nano_12_p16_224", "vgg11"]
-)
+@pytest.mark.parametrize("name", ["edgenext_xx_small", "xcit_nano_12_p16_224", "vgg11"])
 def test_timm_models_without_a_chain_are_covered(name: str) -> None:
     with torch.device("meta"):
         backbone = make_backbone(TimmBackbone(kind="timm", name=name)).eval()
@@ -190,6 +210,14 @@ def test_timm_models_without_a_chain_are_covered(name: str) -> None:
     assert backbone.depth_groups[:2] == ("stem", "block0")
     assert {backbone.group_of(n) for n in tensor_names(backbone.net)} == set(backbone.depth_groups)
     assert features.shape == (1, backbone.feature_dim)
+
+
+def test_a_bias_that_all_blocks_share_makes_no_chain() -> None:
+    with torch.device("meta"):
+        shared, own = (Beit(depth=2, **{kind: True}) for kind in BIASES)
+
+    assert stage_maker(shared) is None
+    assert stage_maker(own) is not None
 
 
 def test_a_copy_runs_its_own_weights() -> None:
@@ -217,7 +245,7 @@ def test_a_network_with_an_uncovered_parameter_is_refused() -> None:
     ("spec", "near"),
     [
         (TorchvisionBackbone(kind="torchvision", name="resnet5O"), "`resnet50`"),
-        (TorchvisionBackbone(kind="torchvision", name="vgg16"), "`resnet101`"),
+        (TorchvisionBackbone(kind="torchvision", name="vgg17"), "`vgg16`"),
         (TimmBackbone(kind="timm", name="efficientnet_lite_0"), "`efficientnet_lite0`"),
         (TimmBackbone(kind="timm", name="resnet18.a1_in1k"), "`weights: a1_in1k`"),
     ],

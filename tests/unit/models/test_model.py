@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rayft.errors import ModelError
 from rayft.models.heads import copy_rows, make_head
@@ -92,3 +93,22 @@ def test_a_head_with_other_hidden_layers_is_left_new() -> None:
 
     assert copy_rows(new, old.state_dict(), known=("a", "b"), classes=("a", "b")) is None
     assert all(torch.equal(before[name], tensor) for name, tensor in new.state_dict().items())
+
+
+def test_a_head_normalises_and_activates_as_it_is_told() -> None:
+    spec = ClassificationHead(
+        kind="classification", hidden=(16, 8), activation="gelu", norm="layer", dropout=0.5
+    )
+    head = make_head(spec, feature_dim=12, num_classes=3).eval()
+    features = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
+
+    found = head(features)
+
+    expected = features
+    for layer in head.hidden:
+        expected = F.layer_norm(expected, expected.shape[1:])
+        expected = F.gelu(F.linear(expected, layer.weight, layer.bias))
+    expected = F.layer_norm(expected, (8,))
+    expected = F.linear(expected, head.output.weight, head.output.bias)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert [tuple(norm.weight.shape) for norm in head.norms] == [(12,), (16,), (8,)]

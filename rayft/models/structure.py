@@ -1,0 +1,247 @@
+"""Changing the structure of a network: cut it, leave layers out, put layers in, pool otherwise.
+
+All of it works on the stages of the network, so that depth groups, freezing and a cut for the
+frozen prefix go on as before. What is cut off or left out stays in its place as an empty module
+of its class: the network then has the same chain, and no tensors there.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import assert_never, cast
+
+import torch
+from torch import Tensor, nn
+
+from rayft.errors import ModelError, Problem
+from rayft.models.layout import Layout, Stage, groups_by_stage
+from rayft.models.names import nearest
+from rayft.models.pooling import GlobalPool, replace_pooling, unflattened
+from rayft.models.stages import run_in_order
+from rayft.spec.model import Adapter, InsertedDropout, InsertSpec, StructuredBackbone
+
+_WHERE = "model.backbone"
+Stages = tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What passes between two stages."""
+
+    channels: int
+    axis: int
+    """Where the channels are: 1 in [B, C, H, W], -1 in tokens [B, N, C] and [B, H, W, C]."""
+
+
+def restructure(
+    net: nn.Module,
+    layout: Layout,
+    spec: StructuredBackbone,
+    outputs: Sequence[tuple[torch.Size, torch.Size]],
+) -> Layout:
+    """Change `net` in place as `spec` asks; return its layout.
+
+    Args:
+        net: the official network.
+        layout: its layout.
+        spec: what is to be changed.
+        outputs: for each stage of the official network the shape of what it gives, and of the map
+            that it may have flattened for that.
+
+    Raises:
+        ModelError: the network is no plain chain, a name is unknown, or a change cannot be made.
+    """
+    if layout.make_stages is None:
+        what = "its forward pass is not known to be a plain chain, so its structure cannot change"
+        fix = "remove cut_after, pool, drop and insert, or choose another backbone"
+        raise ModelError(Problem(f"{_WHERE}.name", what, fix))
+    official = layout.make_stages(net)
+    _check_groups(spec, official)
+    removed = [*_drop(net, spec.drop), *_cut(net, official, spec.cut_after)]
+    names = [stage.name for stage in official]
+    for each in spec.insert:
+        passed, _ = outputs[names.index(each.after)]
+        net.add_module(_name(each), _make_inserted(each, _shape(passed, layout)))
+    last = _shape(outputs[names.index(spec.cut_after)][1], layout) if spec.cut_after else None
+    make_stages = partial(_changed_stages, layout.make_stages, spec, last, removed)
+    _check_chain(official, layout.make_stages(net), spec)
+    stages = make_stages(net)
+    return replace(
+        layout,
+        depth_groups=tuple(stage.name for stage in stages),
+        group_of=groups_by_stage(net, stages),
+        feature_dim=last.channels if last else layout.feature_dim,
+        classifier=(*layout.classifier, *removed),
+        make_stages=make_stages,
+        added=tuple(_name(each) for each in spec.insert),
+    )
+
+
+def _shape(output: torch.Size, layout: Layout) -> _Shape:
+    axis = layout.channel_axis if len(output) == 4 else -1
+    return _Shape(output[axis], axis)
+
+
+def _check_groups(spec: StructuredBackbone, stages: Stages) -> None:
+    """Check the names of depth groups, and that all that is asked for has an effect."""
+    names = [stage.name for stage in stages]
+    kept = names[: names.index(spec.cut_after) + 1] if spec.cut_after in names else names
+    asked = [("cut_after", spec.cut_after)] if spec.cut_after else []
+    asked += [(f"insert.{place}.after", each.after) for place, each in enumerate(spec.insert)]
+    problems = [
+        Problem(f"{_WHERE}.{where}", f"there is no depth group `{name}`", f"write {near}")
+        for where, name in asked
+        if name not in kept
+        for near in [nearest(name, kept)]
+    ]
+    if spec.cut_after == names[-1]:
+        what = f"`{names[-1]}` is the last depth group, so nothing is cut off"
+        problems.append(Problem(f"{_WHERE}.cut_after", what, "remove it, or name one before it"))
+    at_end = [each for each in spec.insert if each.after == kept[-1]]
+    if at_end:
+        what = f"`{kept[-1]}` is the last depth group: what follows it are the heads"
+        problems.append(Problem(f"{_WHERE}.insert", what, "give the head hidden layers or dropout"))
+    inserted = [_name(each) for each in spec.insert]
+    twice = sorted({name for name in inserted if inserted.count(name) > 1})
+    if twice:
+        what = f"`{twice[0]}` is inserted twice"
+        problems.append(Problem(f"{_WHERE}.insert", what, "remove one of them"))
+    if problems:
+        raise ModelError(*problems)
+
+
+def _drop(net: nn.Module, names: Sequence[str]) -> list[str]:
+    """Replace layers by nothing; return their names."""
+    known = [name for name, _ in net.named_modules() if name]
+    problems = [
+        Problem(
+            f"{_WHERE}.drop", f"the network has no layer `{name}`", f"write {nearest(name, known)}"
+        )
+        for name in names
+        if name not in known
+    ]
+    if problems:
+        raise ModelError(*problems)
+    for name in names:
+        net.set_submodule(name, nn.Identity())
+    return list(names)
+
+
+def _cut(net: nn.Module, stages: Stages, after: str | None) -> list[str]:
+    """Empty every module above the cut; return their names."""
+    if after is None:
+        return []
+    paths = {id(module): path for path, module in net.named_modules()}
+    above = stages[[stage.name for stage in stages].index(after) + 1 :]
+    removed = []
+    for module in (module for stage in above for module in stage.modules):
+        if id(module) in paths:
+            removed.append(paths[id(module)])
+            net.set_submodule(paths[id(module)], _empty(module))
+    return removed
+
+
+def _empty(module: nn.Module) -> nn.Module:
+    """Return a module of the same class with nothing in it: families find their stages by class.
+
+    A norm becomes the identity: no family looks for one, and others that do look inside.
+    """
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return nn.Identity()
+    members = {"extra_repr": _left_out, "_load_from_state_dict": nn.Module._load_from_state_dict}
+    kind = type(f"Empty{type(module).__name__}", (type(module),), members)
+    empty = cast(nn.Module, object.__new__(kind))
+    nn.Module.__init__(empty)
+    return empty
+
+
+def _left_out(_module: nn.Module) -> str:
+    return "left out"
+
+
+def _check_chain(official: Stages, found: Stages, spec: StructuredBackbone) -> None:
+    """Check that leaving layers out did not change how the network is divided."""
+    if [stage.name for stage in official] != [stage.name for stage in found]:
+        what = f"without {', '.join(spec.drop)} the network has no known division into depth groups"
+        raise ModelError(Problem(f"{_WHERE}.drop", what, "leave out other layers"))
+
+
+def _changed_stages(
+    official: Callable[[nn.Module], Stages],
+    spec: StructuredBackbone,
+    last_map: _Shape | None,
+    removed: Sequence[str],
+    net: nn.Module,
+) -> Stages:
+    """Return the stages of the changed network."""
+    stages = list(official(net))
+    names = [stage.name for stage in stages]
+    if spec.cut_after and last_map:
+        stages = stages[: names.index(spec.cut_after) + 1]
+        rest = tuple(net.get_submodule(name) for name in removed if name not in spec.drop)
+        pool = GlobalPool("avg" if spec.pool == "own" else spec.pool, last_map.axis)
+        last = unflattened(stages[-1])
+        forward = partial(run_in_order, (last.forward, pool))
+        stages[-1] = replace(last, modules=(*last.modules, *rest), forward=forward)
+    elif spec.pool != "own":
+        stages[-1] = replace_pooling(stages[-1], spec.pool)
+    for each in spec.insert:
+        place = next(n for n, stage in enumerate(stages) if stage.name == each.after)
+        module = net.get_submodule(_name(each))
+        match each:
+            case Adapter():
+                stages.insert(place + 1, Stage(_name(each), (module,), module))
+            case InsertedDropout():
+                stage = stages[place]
+                forward = partial(run_in_order, (stage.forward, module))
+                modules = (*stage.modules, module)
+                stages[place] = replace(stage, modules=modules, forward=forward)
+            case _:
+                assert_never(each)
+    return tuple(stages)
+
+
+def _name(inserted: InsertSpec) -> str:
+    return f"{inserted.after}_{inserted.kind}"
+
+
+def _make_inserted(spec: InsertSpec, shape: _Shape) -> nn.Module:
+    match spec:
+        case Adapter():
+            return ResidualAdapter(shape.channels, spec.width, axis=shape.axis)
+        case InsertedDropout():
+            kind = nn.Dropout2d if shape.axis == 1 else nn.Dropout
+            return kind(spec.probability)
+        case _:
+            assert_never(spec)
+
+
+class ResidualAdapter(nn.Module):
+    """x + up(relu(down(x))), at every place of a feature map or token by itself.
+
+    `up` starts at zero, so the block starts as the identity (Houlsby et al. 2019,
+    https://arxiv.org/abs/1902.00751, section 2.1).
+    """
+
+    def __init__(self, channels: int, width: int, *, axis: int) -> None:
+        """Build the block.
+
+        Args:
+            channels: those of what passes.
+            width: those inside.
+            axis: of the channels, 1 or -1.
+        """
+        super().__init__()
+        if axis == 1:
+            self.down: nn.Module = nn.Conv2d(channels, width, 1)
+            self.up: nn.Module = nn.Conv2d(width, channels, 1)
+        else:
+            self.down = nn.Linear(channels, width)
+            self.up = nn.Linear(width, channels)
+        for param in self.up.parameters():
+            nn.init.zeros_(param)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [B, ...] of the same shape."""
+        adapted: Tensor = inputs + self.up(torch.relu(self.down(inputs)))
+        return adapted

@@ -1,0 +1,237 @@
+"""Cut, pooled otherwise, with layers left out or put in: what changes, and what stays."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rayft.errors import ModelError
+from rayft.models.backbone import Backbone, make_backbone
+from rayft.models.matching import match_by_name
+from rayft.spec.model import TimmBackbone, TorchvisionBackbone
+
+IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def torchvision(name: str, **changes: Any) -> Backbone:
+    torch.manual_seed(0)
+    spec = {"kind": "torchvision", "name": name, "weights": "none", **changes}
+    return make_backbone(TorchvisionBackbone.model_validate(spec)).eval()
+
+
+def timm(name: str, **changes: Any) -> Backbone:
+    torch.manual_seed(0)
+    spec = {"kind": "timm", "name": name, "weights": "none", **changes}
+    return make_backbone(TimmBackbone.model_validate(spec)).eval()
+
+
+def with_weights_of(changed: Backbone, official: Backbone) -> Backbone:
+    """Load the official tensors into a changed network, as a file of weights is."""
+    matched = match_by_name(changed, official.net.state_dict())
+    changed.load(matched.state)
+    return changed
+
+
+def map_after(backbone: Backbone, group: str) -> Tensor:
+    assert backbone.stages is not None
+    images = IMAGES
+    for stage in backbone.stages:
+        images = stage.forward(images)
+        if stage.name == group:
+            return images
+    raise AssertionError(group)
+
+
+CUTS = [
+    ("resnet18", "layer2", 128),
+    ("vgg11", "block5", 512),
+    ("squeezenet1_1", "fire3", 256),
+    ("densenet121", "block2", 256),
+    ("mobilenet_v2", "block10", 64),
+    ("swin_t", "stage2", 192),
+    ("vit_b_32", "block3", 768),
+]
+
+
+@pytest.mark.parametrize(("name", "group", "width"), CUTS)
+@torch.no_grad()
+def test_a_cut_gives_the_mean_of_the_map_there(name: str, group: str, width: int) -> None:
+    size = {"image_size": 224} if name.startswith("vit") else {}
+    images = torch.randn(2, 3, 224, 224) if size else IMAGES
+    whole = torchvision(name)
+    changed = with_weights_of(torchvision(name, cut_after=group), whole)
+
+    found = changed(images)
+
+    kept = images
+    for stage in whole.stages or ():
+        kept = stage.forward(kept)
+        if stage.name == group:
+            break
+    if name.startswith("vgg"):
+        kept = kept.unflatten(1, (512, 7, 7))
+    channels_last = kept.ndim == 3 or name.startswith("swin")
+    places = tuple(range(1, kept.ndim - 1)) if channels_last else tuple(range(2, kept.ndim))
+    assert torch.allclose(found, kept.mean(dim=places), atol=1e-6)
+    assert found.shape == (2, width)
+    assert changed.feature_dim == width
+    assert changed.depth_groups == whole.depth_groups[: whole.depth_groups.index(group) + 1]
+    above = sum(p.numel() for p in whole.parameters()) - sum(
+        p.numel() for p in changed.parameters()
+    )
+    assert above > 0
+
+
+@torch.no_grad()
+def test_what_is_cut_off_takes_no_memory_and_is_told_where_weights_are_loaded() -> None:
+    whole = torchvision("resnet18")
+    changed = torchvision("resnet18", cut_after="layer3")
+
+    matched = match_by_name(changed, whole.net.state_dict())
+
+    assert not [name for name in changed.net.state_dict() if name.startswith("layer4")]
+    assert "`layer4` left out" in matched.notes
+
+
+@pytest.mark.parametrize("kind", ["avg", "max", "avg_max"])
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2", "shufflenet_v2_x0_5"])
+@torch.no_grad()
+def test_another_pooling_takes_the_place_of_the_network_s_own(name: str, kind: str) -> None:
+    own = torchvision(name)
+    changed = with_weights_of(torchvision(name, pool=kind), own)
+
+    found = changed(IMAGES)
+
+    expected = own(IMAGES)
+    if kind == "avg":
+        assert torch.allclose(found, expected, atol=1e-5)
+    else:
+        assert found.sum() > 1.1 * expected.sum()
+        assert (found >= expected - 1e-5).all()
+    assert found.shape == expected.shape
+
+
+@torch.no_grad()
+def test_a_cut_may_be_pooled_by_the_maximum() -> None:
+    whole = torchvision("resnet18")
+    changed = with_weights_of(torchvision("resnet18", cut_after="layer2", pool="max"), whole)
+
+    assert torch.equal(changed(IMAGES), map_after(whole, "layer2").amax(dim=(2, 3)))
+
+
+@torch.no_grad()
+def test_a_layer_that_is_left_out_passes_its_input_on() -> None:
+    whole = torchvision("resnet18")
+    changed = with_weights_of(torchvision("resnet18", drop=["layer4.1"]), whole)
+
+    found = changed(IMAGES)
+
+    block: Any = whole.net.get_submodule("layer4")[0]  # type: ignore[index]
+    expected = block(map_after(whole, "layer3")).mean(dim=(2, 3))
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert not [name for name in changed.net.state_dict() if name.startswith("layer4.1.")]
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "after"),
+    [
+        (torchvision, "resnet18", "layer2"),
+        (torchvision, "swin_t", "stage2"),
+        (timm, "test_efficientnet", "block1"),
+        (timm, "test_vit", "block2"),
+    ],
+)
+@torch.no_grad()
+def test_an_adapter_is_a_group_of_its_own_and_starts_as_the_identity(
+    make: Any, name: str, after: str
+) -> None:
+    images = torch.randn(2, 3, 160, 160) if name == "test_vit" else IMAGES
+    whole = make(name)
+    adapter = {"kind": "adapter", "after": after, "width": 5}
+    changed = with_weights_of(make(name, insert=[adapter]), whole)
+
+    assert torch.equal(changed(images), whole(images))
+    group = f"{after}_adapter"
+    place = changed.depth_groups.index(group)
+    assert changed.depth_groups[place - 1] == after
+    names = [name for name in changed.net.state_dict() if changed.group_of(name) == group]
+    assert len(names) == 4
+    up: Any = changed.net.get_submodule(group).up  # type: ignore[union-attr]
+    up.bias.fill_(1.0)
+    assert not torch.allclose(changed(images), whole(images))
+
+
+def test_a_dropout_works_in_training_and_belongs_to_the_group_before_it() -> None:
+    dropout = {"kind": "dropout", "after": "layer3", "probability": 0.5}
+    changed = torchvision("resnet18", insert=[dropout])
+
+    found = [m for m in changed.net.modules() if isinstance(m, nn.Dropout2d)]
+    assert len(found) == 1
+    assert changed.layout.group_of["layer3_dropout"] == "layer3"
+    before = changed(IMAGES)
+    assert torch.equal(changed(IMAGES), before)
+    found[0].train()
+    assert not torch.equal(changed(IMAGES), before)
+
+
+def test_stochastic_depth_rises_from_the_first_block_to_the_last() -> None:
+    from torchvision.ops import StochasticDepth
+
+    changed = torchvision("efficientnet_b0", stochastic_depth=0.4)
+
+    rates = [m.p for m in changed.net.modules() if isinstance(m, StochasticDepth)]
+    assert rates[0] == 0
+    assert rates[-1] == pytest.approx(0.4)
+    assert rates == sorted(rates)
+    from timm.layers import DropPath
+
+    other = timm("test_convnext", stochastic_depth=0.3)
+    paths = [m.drop_prob for m in other.net.modules() if isinstance(m, DropPath)]
+    assert max(paths) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "what"),
+    [
+        ({"cut_after": "layer9"}, "cut_after", "no depth group `layer9`"),
+        ({"cut_after": "layer4"}, "cut_after", "is the last depth group"),
+        ({"drop": ["layer4.7"]}, "drop", "no layer `layer4.7`"),
+        (
+            {"insert": [{"kind": "adapter", "after": "layer5", "width": 8}]},
+            "insert.0.after",
+            "no depth group `layer5`",
+        ),
+        (
+            {
+                "cut_after": "layer2",
+                "insert": [{"kind": "adapter", "after": "layer3", "width": 8}],
+            },
+            "insert.0.after",
+            "no depth group `layer3`",
+        ),
+        (
+            {"insert": [{"kind": "dropout", "after": "layer4", "probability": 0.1}]},
+            "insert",
+            "what follows it are the heads",
+        ),
+        ({"stochastic_depth": 0.2}, "stochastic_depth", "no stochastic depth"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes: dict[str, Any], where: str, what: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        torchvision("resnet18", **changes)
+
+    (problem,) = caught.value.problems
+    assert problem.where == f"model.backbone.{where}"
+    assert what in problem.what
+
+
+def test_fully_connected_features_have_no_pooling_to_change() -> None:
+    with pytest.raises(ModelError, match="does not end in one pooling"):
+        torchvision("vgg11", pool="max")
+
+
+def test_a_network_that_is_no_chain_keeps_its_structure() -> None:
+    with pytest.raises(ModelError, match="not known to be a plain chain"):
+        timm("coat_tiny", cut_after="stem")
