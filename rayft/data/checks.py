@@ -5,10 +5,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from tempfile import TemporaryFile
 
+import numpy as np
+import numpy.typing as npt
+
 from rayft.data.labels import NAMES_SHOWN, capped
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
-from rayft.spec.data import DataSpec, SplitSpec
+from rayft.spec.data import DataSpec, FoldsSpec, SplitSpec
 from rayft.storage.location import Location
 from rayft.store.manifest import Manifest
 
@@ -55,13 +58,62 @@ def check_counts(
     problems = []
     for split, rows in counts.items():
         share = {"train": None, "validation": data.validation, "test": data.test}[split]
-        stratified = isinstance(share, SplitSpec) and share.stratify
+        stratified = isinstance(share, FoldsSpec) or (
+            isinstance(share, SplitSpec) and share.stratify
+        )
         missing = [name for name, count in zip(classes, rows, strict=True) if not count]
         if missing and (split == "train" or stratified or not any(rows)):
             what = f"classes without a row in {split}: {capped(missing)}"
             problems.append(Problem(f"data.{split}", what, _fix_for_counts(split, share)))
     if problems:
         raise DataError(*problems)
+
+
+def check_folds(
+    data: DataSpec,
+    *,
+    classes: Sequence[str],
+    labels: npt.NDArray[np.integer],
+    units: npt.NDArray[np.uint64],
+) -> None:
+    """Check that every class has a row for each fold.
+
+    Args:
+        data: the `data:` section.
+        classes: label names.
+        labels: [N] places in `classes` of the rows of the training source.
+        units: [N] rows with equal numbers stay together.
+
+    Raises:
+        DataError: a class has fewer rows, or is in fewer groups, than there are folds.
+    """
+    if not isinstance(data.validation, FoldsSpec):
+        return
+    taken = int(isinstance(data.test, SplitSpec))
+    rows = np.bincount(labels, minlength=len(classes))
+    number = np.unique(units, return_inverse=True)[1].astype(np.int64)
+    pairs = np.unique(number * len(classes) + labels)
+    found = np.bincount(pairs % len(classes), minlength=len(classes))
+    short = np.flatnonzero(found < data.validation.folds + taken).tolist()
+    if not short:
+        return
+    named = capped([_class_size(classes[i], rows=int(rows[i]), units=int(found[i])) for i in short])
+    beside = " and the test share" if taken else ""
+    most = int(found.min()) - taken
+    fewer = f"take {most} folds, " if most > 1 else ""
+    raise DataError(
+        Problem(
+            "data.validation.folds",
+            f"{data.validation.folds} folds{beside} need as many rows of each class that can be "
+            f"parted, and there are fewer: {named}",
+            f"{fewer}add rows of these classes, or remove these classes",
+        )
+    )
+
+
+def _class_size(name: str, *, rows: int, units: int) -> str:
+    parted = "" if units == rows else f" in {units} groups"
+    return f"{name} has {rows}{parted}"
 
 
 def check_bad_rows(manifest: Manifest, *, where: str, limit: float) -> None:
@@ -134,4 +186,6 @@ def _fix_for_counts(split: SplitName, share: object) -> str:
             f"raise `data.{split}.fraction`, add rows of these classes, or set "
             f"`data.{split}.stratify` to false"
         )
+    if isinstance(share, FoldsSpec):
+        return "take fewer folds, or add rows of these classes"
     return "add rows whose images can be read"

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rayft.data.checks import check_bad_rows, check_counts
+from rayft.data.checks import check_bad_rows, check_counts, check_folds
 from rayft.data.form import form_of
 from rayft.data.layout import Layout
+from rayft.data.listing import group_keys
 from rayft.plan.facts import DataFacts, SplitName
 from rayft.spec.data import DataSpec
-from rayft.store.dataset import DatasetRef, open_dataset
+from rayft.store.dataset import Dataset, DatasetRef, open_dataset
+from rayft.store.splits import Cuts
 
 BYTES_BESIDE_IMAGE = 64
 """What the other columns of a row take, about."""
@@ -27,7 +29,15 @@ def exact_facts(data: DataSpec, layout: Layout, ref: DatasetRef) -> DataFacts:
         manifest = dataset.splits[split].store.manifest
         check_bad_rows(manifest, where=listing.where, limit=data.bad_rows.limit)
         manifests[manifest.key] = manifest
-    train = dataset.splits["train"].store.manifest
+    store = dataset.splits["train"].store
+    train = store.manifest
+    kept = np.flatnonzero(store.valid)
+    check_folds(
+        data,
+        classes=dataset.classes,
+        labels=store.labels[kept],
+        units=store.group_hashes[kept],
+    )
     counts = {name: split.counts() for name, split in dataset.splits.items()}
     check_counts(data, classes=dataset.classes, counts=counts)
     return DataFacts(
@@ -35,6 +45,7 @@ def exact_facts(data: DataSpec, layout: Layout, ref: DatasetRef) -> DataFacts:
         counts=counts,
         exact=True,
         num_bad_rows=sum(len(manifest.quarantined) for manifest in manifests.values()),
+        num_left_out=sum(_num_left_out(dataset, split) for split in layout.listings),
         stored_bytes=sum(manifest.stored_bytes for manifest in manifests.values()),
         stored_as=train.stored_as,
         rows_per_shard=train.rows_per_shard,
@@ -44,7 +55,12 @@ def exact_facts(data: DataSpec, layout: Layout, ref: DatasetRef) -> DataFacts:
 
 
 def expected_facts(
-    data: DataSpec, layout: Layout, *, file_bytes: Mapping[SplitName, int], stored_size: int
+    data: DataSpec,
+    layout: Layout,
+    *,
+    file_bytes: Mapping[SplitName, int],
+    stored_size: int,
+    num_left_out: int,
 ) -> DataFacts:
     """Tell what a dataset will hold if every image can be read and shares come out even.
 
@@ -53,13 +69,27 @@ def expected_facts(
         layout: its sources and parts.
         file_bytes: bytes of the images of each source as they come.
         stored_size: height and width of the stored images in pixels.
+        num_left_out: rows that the user's list names.
+
+    Raises:
+        DataError: a class has too few rows for the folds.
     """
+    train_listing = layout.listings["train"]
+    check_folds(
+        data,
+        classes=train_listing.classes,
+        labels=train_listing.labels.codes,
+        units=group_keys(train_listing),
+    )
     counts: dict[SplitName, tuple[int, ...]] = {}
-    for split, interval in layout.intervals.items():
-        listing = layout.listings[layout.source_of(split)]
+    for split in layout.splits:
+        source = layout.source_of(split)
+        listing = layout.listings[source]
         numbers = np.bincount(listing.labels.codes, minlength=len(listing.classes)).tolist()
         rows = dict(zip(listing.classes, numbers, strict=True))
-        counts[split] = tuple(round(rows.get(name, 0) * interval.share) for name in layout.classes)
+        cuts = layout.cuts if source == "train" else Cuts()
+        part: SplitName = "train" if source == split else split
+        counts[split] = tuple(cuts.expected(rows.get(name, 0))[part] for name in layout.classes)
     sizes: dict[SplitName, int] = {}
     for split, listing in layout.listings.items():
         form = form_of(data, num_rows=listing.num_rows, stored_size=stored_size)
@@ -73,9 +103,16 @@ def expected_facts(
         counts=counts,
         exact=False,
         num_bad_rows=0,
+        num_left_out=num_left_out,
         stored_bytes=sum(sizes.values()),
         stored_as=form.stored_as,
         rows_per_shard=per_shard,
         num_shards=-(-num_rows // per_shard),
         train_bytes=sizes["train"],
     )
+
+
+def _num_left_out(dataset: Dataset, source: SplitName) -> int:
+    """Count the readable rows of a source that the user leaves out; unreadable ones are anyway."""
+    store = dataset.splits[source].store
+    return int(store.valid[list(dataset.ref.splits[source].left_out)].sum())

@@ -17,13 +17,15 @@ from rayft.data.fingerprint import (
 )
 from rayft.data.form import form_of
 from rayft.data.layout import Layout, lay_out, reference
+from rayft.data.leave_out import LeaveOutList, read_list
 from rayft.data.listing import Listing
 from rayft.data.readers import FileRows, printable
 from rayft.errors import Problem, SpecError
 from rayft.plan.facts import DataFacts, SplitName
 from rayft.spec.data import DataSpec
 from rayft.storage.location import Location
-from rayft.store.dataset import DatasetRef
+from rayft.store.dataset import CacheRef, DatasetRef
+from rayft.store.rows import RowStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,44 @@ def prepare_dataset(  # noqa: PLR0913  each is a decision of the caller's
     if stored_size < image_size:
         what = f"stored images of {stored_size} pixels are smaller than image_size {image_size}"
         raise SpecError(Problem("data.stored_size", what, "make it at least as large"))
+    built = build_stores(
+        data,
+        base_dir=base_dir,
+        store_root=store_root,
+        stored_size=stored_size,
+        use_ray=use_ray,
+        on_progress=on_progress,
+    )
+    facts = exact_facts(data, built.layout, built.ref)
+    return PreparedDataset(ref=built.ref, facts=facts, built=built.built)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltStores:
+    """The row stores of a dataset, before it is checked whether a run may start on it."""
+
+    layout: Layout
+    ref: DatasetRef
+    built: bool
+    """False where all stores were there already."""
+
+
+def build_stores(
+    data: DataSpec,
+    *,
+    base_dir: Path,
+    store_root: Location,
+    stored_size: int,
+    use_ray: bool,
+    on_progress: Callable[[int, int], None],
+) -> BuiltStores:
+    """Build the row stores of a dataset, where they are missing; arguments as `prepare_dataset`.
+
+    Raises:
+        DataError: the sources, their labels or their images break the contract, the disk is too
+            small, or a row to be left out is not there.
+    """
+    named = read_list(data.leave_out, base_dir=base_dir)
     layout = lay_out(data, base_dir=base_dir, memory=store_root / "indexes")
     check_disk(store_root, needed_bytes=0)
     requests = _requests(data, layout, store_root=store_root, stored_size=stored_size)
@@ -73,13 +113,12 @@ def prepare_dataset(  # noqa: PLR0913  each is a decision of the caller's
     check_disk(store_root, needed_bytes=sum(r.expected_bytes for r in missing.values()))
     progress = _Progress(sum(r.listing.num_rows for r in missing.values()), on_progress)
     run = _runner(use_ray=use_ray)
-    built = [
+    made = [
         build_store(request, store_root=store_root, run=run, on_rows=progress.add)
         for request in missing.values()
     ]
-    ref = reference(layout, _places(requests, store_root), cache=data.local_cache)
-    facts = exact_facts(data, layout, ref)
-    return PreparedDataset(ref=ref, facts=facts, built=any(built))
+    ref = _reference(data, layout, _places(requests, store_root), named)
+    return BuiltStores(layout=layout, ref=ref, built=any(made))
 
 
 def estimate_dataset(
@@ -91,8 +130,10 @@ def estimate_dataset(
     of shares are expectations.
 
     Raises:
-        DataError: the sources or their labels break the contract.
+        DataError: the sources or their labels break the contract, or a row to be left out is not
+            there, as far as stores are there to look into.
     """
+    named = read_list(data.leave_out, base_dir=base_dir)
     layout = lay_out(data, base_dir=base_dir, memory=store_root / "indexes")
     requests: dict[SplitName, StoreRequest] = {}
     file_bytes: dict[SplitName, int] = {}
@@ -103,9 +144,29 @@ def estimate_dataset(
             requests[split] = _request(data, listing, digests, stored_size=stored_size)
     complete = len(requests) == len(layout.listings)
     if complete and all(r.is_built(store_root) for r in requests.values()):
-        places = _places(requests, store_root)
-        return exact_facts(data, layout, reference(layout, places, cache=data.local_cache))
-    return expected_facts(data, layout, file_bytes=file_bytes, stored_size=stored_size)
+        ref = _reference(data, layout, _places(requests, store_root), named)
+        return exact_facts(data, layout, ref)
+    return expected_facts(
+        data,
+        layout,
+        file_bytes=file_bytes,
+        stored_size=stored_size,
+        num_left_out=len(named.rows) if named else 0,
+    )
+
+
+def _reference(
+    data: DataSpec,
+    layout: Layout,
+    places: Mapping[SplitName, Location],
+    named: LeaveOutList | None,
+) -> DatasetRef:
+    left_out: dict[SplitName, tuple[int, ...]] = {}
+    if named is not None:
+        cache = CacheRef.of(data.local_cache).open()
+        stores = {source: RowStore.open(place, cache) for source, place in places.items()}
+        left_out = named.find(stores)
+    return reference(layout, places, left_out=left_out, cache=data.local_cache)
 
 
 def _requests(

@@ -16,8 +16,8 @@ import ray
 from numpy.typing import NDArray
 
 from rayft.feed.feed import InProcessFeed
-from rayft.feed.prepare import Batch, Prepare, make_training_prepare
-from rayft.feed.tickets import Ticket, training_tickets
+from rayft.feed.prepare import Batch, Mix, Prepare, make_training_prepare, training_rows
+from rayft.feed.tickets import Ticket, TrainingRows, training_tickets
 from rayft.plan.facts import SplitName
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.store.dataset import Dataset, DatasetRef, open_dataset
@@ -61,7 +61,7 @@ class RayDataFeed:
         tickets = training_tickets(
             self._plan,
             phase,
-            self._dataset.splits["train"].row_ids,
+            training_rows(self._dataset.splits["train"]),
             rank=self._rank,
             start_step=start_step,
         )
@@ -96,17 +96,25 @@ def _steps_per_block(plan: RunPlan) -> int:
 def _make_block(numbers: Columns, work: _Work) -> Columns:
     """Make the rows of one block: all tickets of its steps, one after another."""
     (number,) = numbers["id"]
-    prepare, row_ids = _opened(work.ref, work.plan)
+    prepare, rows = _opened(work.ref, work.plan)
     first = work.start_step + int(number) * work.steps_per_block
-    steps = training_tickets(work.plan, work.phase, row_ids, rank=work.rank, start_step=first)
+    steps = training_tickets(work.plan, work.phase, rows, rank=work.rank, start_step=first)
     batches = [
         prepare(ticket) for shards in islice(steps, work.steps_per_block) for ticket in shards
     ]
-    return {
-        "images": np.concatenate([batch.images for batch in batches]),
-        "labels": np.concatenate([batch.labels for batch in batches]),
-        "row_ids": np.concatenate([batch.ticket.row_ids for batch in batches]),
+    columns = [_columns(batch) for batch in batches]
+    return {name: np.concatenate([each[name] for each in columns]) for name in columns[0]}
+
+
+def _columns(batch: Batch) -> Columns:
+    columns: Columns = {
+        "images": batch.images,
+        "labels": batch.labels,
+        "row_ids": batch.ticket.row_ids,
     }
+    if batch.mix is not None:
+        columns |= {"partner_labels": batch.mix.labels, "shares": batch.mix.shares}
+    return columns
 
 
 @lru_cache(maxsize=1)
@@ -114,12 +122,12 @@ def _open(ref: str) -> Dataset:
     return open_dataset(DatasetRef.from_json(ref))
 
 
-def _opened(ref: str, plan: RunPlan) -> tuple[Prepare, NDArray[np.int64]]:
+def _opened(ref: str, plan: RunPlan) -> tuple[Prepare, TrainingRows]:
     split = _open(ref).splits["train"]
     prepare = make_training_prepare(
         plan.spec, split, order=plan.order, image_size=plan.model.image_size, threads=1
     )
-    return prepare, split.row_ids
+    return prepare, training_rows(split)
 
 
 def _regroup(
@@ -137,14 +145,23 @@ def _regroup(
             columns = rows.take(len(ticket.row_ids))
             if not np.array_equal(columns["row_ids"], ticket.row_ids):
                 raise RuntimeError(f"Ray Data gave other rows than step {ticket.step} planned")
-            batches.append(
-                Batch(
-                    images=columns["images"].astype(np.uint8, copy=False),
-                    labels=columns["labels"].astype(np.int64, copy=False),
-                    ticket=ticket,
-                )
-            )
+            batches.append(_batch(columns, ticket))
         yield tuple(batches)
+
+
+def _batch(columns: Columns, ticket: Ticket) -> Batch:
+    mix = None
+    if "shares" in columns:
+        mix = Mix(
+            labels=columns["partner_labels"].astype(np.int64, copy=False),
+            shares=columns["shares"].astype(np.float32, copy=False),
+        )
+    return Batch(
+        images=columns["images"].astype(np.uint8, copy=False),
+        labels=columns["labels"].astype(np.int64, copy=False),
+        ticket=ticket,
+        mix=mix,
+    )
 
 
 class _Rows:

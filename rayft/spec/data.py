@@ -1,5 +1,6 @@
 """The `data:` section: where rows come from, how they are split, and how they are stored."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -134,14 +135,48 @@ SourceSpec = Annotated[
 class SplitSpec(Spec):
     """A share taken out of the training source.
 
-    A row's split follows from the hash of its content (or of its group), so it keeps its split
-    when rows are added; the share is therefore approximate.
+    Rows are taken in the order of the hash of their content (or of their group), so equal images
+    and members of a group stay together, and another seed gives the same share.
     """
 
     fraction: Fraction
-    """Share of the rows of each class, above 0 and below 1."""
+    """Share of the rows, above 0 and below 1."""
     stratify: bool = True
-    """Refuse a split in which some class has no row at all."""
+    """Take the share of each class, rounded and at least one row. Without it the share is that of
+    all rows, about, and no row changes its split when others are added."""
+
+
+class FoldsSpec(Spec):
+    """One of several equal parts of the training source, for cross-validation: a run for each."""
+
+    folds: int = Field(ge=2)
+    """Number of parts, each with its share of every class. Together they hold every row once."""
+    fold: int = Field(ge=0)
+    """The part that validates, from 0; the others train."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_share(cls, raw: object) -> object:
+        if isinstance(raw, Mapping) and "folds" in raw:
+            if "fraction" in raw:
+                raise ValueError(
+                    "fraction takes a share, and folds cut the training source into equal parts; "
+                    "remove fraction, or folds and fold"
+                )
+            if "stratify" in raw:
+                raise ValueError(
+                    "stratify has no effect on folds, which are always stratified; remove it"
+                )
+        return raw
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.fold >= self.folds:
+            raise ValueError(
+                f"fold is {self.fold}, and {self.folds} folds count from 0; choose one from 0 to "
+                f"{self.folds - 1}"
+            )
+        return self
 
 
 class BadRowsSpec(Spec):
@@ -207,10 +242,14 @@ class DataSpec(Spec):
 
     train: SourceSpec
     """Source of the training rows."""
-    validation: SourceSpec | SplitSpec | None = None
-    """Rows to choose the best checkpoint by: a source, or a share of the training source."""
+    validation: SourceSpec | SplitSpec | FoldsSpec | None = None
+    """Rows to choose the best checkpoint by: a source, or a share or fold of the training
+    source."""
     test: SourceSpec | SplitSpec | None = None
     """Rows for the final figure: a source, or a share of the training source."""
+    leave_out: str | None = None
+    """CSV file of rows that no split gets, here or in an object store; `rayft prepare --report`
+    writes one to be edited."""
     bad_rows: BadRowsSpec = BadRowsSpec()
     """Images that cannot be read."""
     image_size: int | Literal["auto"] = "auto"
@@ -227,10 +266,11 @@ class DataSpec(Spec):
     stored_as: Literal["auto", "decoded", "encoded"] = "auto"
     """What the row store holds: pixels (fast), or each image's file (small, decoded again in every
     epoch). Same batches either way. `auto` takes pixels up to 16 GiB a source."""
-    order: Literal["auto", "permutation", "windowed"] = "auto"
-    """Order of rows in an epoch: all mixed, or shards mixed and rows mixed within windows of
-    shards. `auto` takes windows where the rows lie in an object store and exceed
-    `local_cache.budget`."""
+    order: Literal["auto", "permutation", "windowed", "balanced"] = "auto"
+    """Order of rows in an epoch: all mixed; shards mixed and rows mixed within windows of shards;
+    or as many rows of every class, so that those of a rare one come several times, each time in
+    another random view. `auto` takes windows where the rows lie in an object store and exceed
+    `local_cache.budget`, else all mixed."""
     local_cache: LocalCacheSpec = LocalCacheSpec()
     """What each machine keeps of rows that lie in an object store."""
 

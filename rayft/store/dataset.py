@@ -1,29 +1,54 @@
 """A dataset: the classes of the training source, and which rows of which store make a split."""
 
+import base64
 import hashlib
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Self, final
+from typing import Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
 
 from rayft.plan.facts import SplitName
+from rayft.spec.data import LocalCacheSpec
+from rayft.spec.size import parse_size
 from rayft.storage.location import Location
 from rayft.store.cache import ShardCache, cache_folder
 from rayft.store.rows import RowStore
-from rayft.store.splits import Interval
+from rayft.store.splits import Cuts, Fold, Mask, Share, cut_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRef:
-    """Where the rows of a split are: a store, and the share of its places."""
+    """Where the rows of a split are: a store, and what it takes of it."""
 
     store: str
     """Place of the row store: an absolute path or an address."""
-    interval: Interval = field(default_factory=Interval)
+    cuts: Cuts = field(default_factory=Cuts)
+    """How the store is cut; whole where the split has a source of its own."""
+    part: SplitName = "train"
+    """The part that it takes; `train` is what no cut takes."""
+    left_out: tuple[int, ...] = ()
+    """Ids of rows of the store that the user wants in no split."""
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return plain values; ids take about a byte each."""
+        return asdict(self) | {"left_out": _packed(self.left_out)}
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Read back what `to_fields` returned."""
+        test, validation = fields["cuts"]["test"], fields["cuts"]["validation"]
+        kind = Fold if validation and "folds" in validation else Share
+        cuts = Cuts(
+            test=Share(**test) if test else None,
+            validation=kind(**validation) if validation else None,
+        )
+        left_out = _unpacked(fields["left_out"])
+        return cls(store=fields["store"], cuts=cuts, part=fields["part"], left_out=left_out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +60,19 @@ class CacheRef:
     budget: int
     """Bytes."""
 
+    @classmethod
+    def of(cls, spec: LocalCacheSpec) -> Self:
+        """Return what a spec asks for."""
+        return cls(path=spec.path, budget=parse_size(spec.budget))
+
+    def open(self) -> ShardCache:
+        """Return the cache of this machine."""
+        return ShardCache(folder=cache_folder(self.path), budget=self.budget)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetRef:
-    """Everything a worker needs to open a dataset; a few hundred bytes of JSON."""
+    """Everything a worker needs to open a dataset; small enough to send as JSON."""
 
     classes: tuple[str, ...]
     """Label names of the training source; a label's integer is its place here."""
@@ -51,7 +85,7 @@ class DatasetRef:
             {
                 "classes": self.classes,
                 "cache": asdict(self.cache),
-                "splits": {name: asdict(split) for name, split in self.splits.items()},
+                "splits": {name: split.to_fields() for name, split in self.splits.items()},
             }
         )
 
@@ -60,8 +94,7 @@ class DatasetRef:
         """Read back what `to_json` wrote."""
         fields = json.loads(text)
         splits: dict[SplitName, SplitRef] = {
-            name: SplitRef(store=split["store"], interval=Interval(**split["interval"]))
-            for name, split in fields["splits"].items()
+            name: SplitRef.from_fields(split) for name, split in fields["splits"].items()
         }
         cache = CacheRef(**fields["cache"])
         return cls(classes=tuple(fields["classes"]), splits=splits, cache=cache)
@@ -75,9 +108,8 @@ class Split:
     row_ids: npt.NDArray[np.int64]
     """[N] ascending."""
 
-    def __init__(self, store: RowStore, *, interval: Interval, classes: tuple[str, ...]) -> None:
+    def __init__(self, store: RowStore, chosen: Mask, *, classes: tuple[str, ...]) -> None:
         self.store = store
-        chosen = store.valid & interval.contains(store.group_hashes)
         self.row_ids = np.flatnonzero(chosen).astype(np.int64)
         self._num_classes = len(classes)
         place = {name: index for index, name in enumerate(classes)}
@@ -131,11 +163,44 @@ def open_dataset(ref: DatasetRef) -> Dataset:
     Raises:
         DataError: a store is missing or damaged.
     """
-    cache = ShardCache(folder=cache_folder(ref.cache.path), budget=ref.cache.budget)
+    cache = ref.cache.open()
     places = {split.store for split in ref.splits.values()}
     stores = {place: RowStore.open(Location(place), cache) for place in sorted(places)}
-    splits: dict[SplitName, Split] = {
-        name: Split(stores[split.store], interval=split.interval, classes=ref.classes)
-        for name, split in ref.splits.items()
-    }
+    wanted = {(split.store, split.cuts) for split in ref.splits.values()}
+    parts = {(place, cuts): parts_of(stores[place], cuts) for place, cuts in wanted}
+    splits: dict[SplitName, Split] = {}
+    for name, split in ref.splits.items():
+        chosen = parts[split.store, split.cuts][split.part].copy()
+        chosen[np.asarray(split.left_out, dtype=np.int64)] = False
+        splits[name] = Split(stores[split.store], chosen, classes=ref.classes)
     return Dataset(ref, splits)
+
+
+def parts_of(store: RowStore, cuts: Cuts) -> dict[SplitName, Mask]:
+    """Return for each part of a store a mask [num_rows] of its valid rows.
+
+    Rows that are left out count here as the others do: so no other row changes its split.
+    """
+    ids = np.flatnonzero(store.valid)
+    parts = cut_rows(
+        cuts,
+        hashes=store.group_hashes[ids],
+        labels=store.labels[ids],
+        classes=store.manifest.classes,
+    )
+    masks: dict[SplitName, Mask] = {}
+    for name, members in parts.items():
+        masks[name] = np.zeros(store.num_rows, dtype=np.bool_)
+        masks[name][ids[members]] = True
+    return masks
+
+
+def _packed(row_ids: Sequence[int]) -> str:
+    """Return ascending ids as text: their differences, which compress well."""
+    steps = np.diff(np.asarray(row_ids, dtype="<i8"), prepend=0)
+    return base64.b64encode(zlib.compress(steps.tobytes())).decode() if row_ids else ""
+
+
+def _unpacked(text: str) -> tuple[int, ...]:
+    content = zlib.decompress(base64.b64decode(text)) if text else b""
+    return tuple(np.cumsum(np.frombuffer(content, dtype="<i8")).tolist())

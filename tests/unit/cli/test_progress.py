@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -46,6 +47,23 @@ def test_the_plan_as_json_holds_what_the_text_says(planned: Planned) -> None:
     phases = found["phases"]
     assert isinstance(phases, list)
     assert [phase["steps"] for phase in phases] == [22, 15]
+
+
+def test_the_plan_says_how_many_rows_are_left_out(planned: Planned) -> None:
+    plan = planned(
+        data={
+            "train": {"kind": "folder", "path": "photos"},
+            "validation": {"fraction": 0.2},
+            "leave_out": "list.csv",
+        }
+    )
+    plan = replace(plan, data=replace(plan.data, num_left_out=1200))
+
+    data = plan_json(plan)["data"]
+    assert "decoded; 1,200 left out\n" in "\n".join(plan_lines(plan))
+    assert isinstance(data, dict)
+    assert data["left_out"] == 1200
+    assert "left out" not in "\n".join(plan_lines(planned()))
 
 
 @pytest.mark.filterwarnings("ignore")
