@@ -5,13 +5,15 @@ Every rank holds the same metrics and so decides alike, without asking.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rayft.engine.ports import Json
 from rayft.errors import Problem, TrainingError
 from rayft.metrics import check_metric
 from rayft.plan.run_plan import RunPlan
-from rayft.spec.training import EarlyStoppingSpec
+from rayft.spec.run import RunSpec
+from rayft.spec.training import EarlyStoppingSpec, PlateauSpec
 
 _MOST_SKIPPED_IN_A_ROW = 3
 _TIE_BREAKER = "validation/loss"
@@ -38,32 +40,95 @@ class Watched:
         return True
 
 
-class EarlyStopping:
-    """Ends a phase when a metric has not improved for `patience` epochs."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRule:
+    """When a phase ends before its planned length."""
 
-    def __init__(self, spec: EarlyStoppingSpec) -> None:
-        self._spec = spec
-        self.start_phase()
+    metric: str
+    patience: int
+    """Epochs without improvement."""
+    min_delta: float
+    setting: str
+    """Path of the metric in the spec, for messages."""
+
+
+def stop_rules(spec: RunSpec) -> tuple[StopRule | None, ...]:
+    """Return the rule of each phase, its own or the run's; None where it runs to its end."""
+    return tuple(
+        _plateau_rule(phase.until, f"phases.{index}.until.plateau")
+        if phase.until
+        else _early_rule(spec.early_stopping)
+        for index, phase in enumerate(spec.phases)
+    )
+
+
+def _plateau_rule(spec: PlateauSpec, setting: str) -> StopRule:
+    return StopRule(
+        metric=spec.plateau, patience=spec.patience, min_delta=spec.min_delta, setting=setting
+    )
+
+
+def _early_rule(spec: EarlyStoppingSpec | None) -> StopRule | None:
+    if spec is None:
+        return None
+    return StopRule(
+        metric=spec.metric,
+        patience=spec.patience,
+        min_delta=spec.min_delta,
+        setting="early_stopping.metric",
+    )
+
+
+class EarlyStopping:
+    """Ends a phase when its metric has not improved for `patience` epochs.
+
+    It counts the phases that start, so that it needs to be told no more than that.
+
+    Args:
+        rules: one for each phase of the run, in their order; None where a phase runs to its end.
+
+    Raises:
+        SpecError: a rule names an unknown metric, of whichever phase.
+    """
+
+    def __init__(self, rules: Sequence[StopRule | None]) -> None:
+        for rule in filter(None, rules):
+            check_metric(rule.metric, setting=rule.setting)
+        self._rules = rules
+        self._enter(-1)
 
     def start_phase(self) -> None:
         """Forget what the last phase reached: another one starts afresh."""
-        self._watched = Watched(
-            self._spec.metric, setting="early_stopping.metric", min_delta=self._spec.min_delta
-        )
+        self._enter(self._phase + 1)
+
+    def _enter(self, phase: int) -> None:
+        self._phase = phase
         self._num_bad_epochs = 0
+        rule = self._rules[phase] if phase >= 0 else None
+        self._rule = rule
+        self._watched = (
+            Watched(rule.metric, setting=rule.setting, min_delta=rule.min_delta) if rule else None
+        )
 
     def should_end_phase(self, metrics: Mapping[str, float]) -> bool:
         """Take the metrics of an epoch; return whether the phase should end."""
+        if self._rule is None or self._watched is None:
+            return False
         self._num_bad_epochs = 0 if self._watched.improves(metrics) else self._num_bad_epochs + 1
-        return self._num_bad_epochs >= self._spec.patience
+        return self._num_bad_epochs >= self._rule.patience
 
     def state(self) -> dict[str, Json]:
         """Return the memory."""
-        return {"best": self._watched.best, "num_bad_epochs": self._num_bad_epochs}
+        best = self._watched.best if self._watched else None
+        return {"phase": self._phase, "best": best, "num_bad_epochs": self._num_bad_epochs}
 
     def load_state(self, state: Mapping[str, Json]) -> None:
         """Take over a saved memory."""
-        self._watched.best = _number(state["best"])
+        phase = _number(state["phase"])
+        assert phase is not None
+        self._enter(int(phase))
+        if self._watched:
+            self._watched.best = _number(state["best"])
         self._num_bad_epochs = int(_number(state["num_bad_epochs"]) or 0)
 
 
@@ -149,8 +214,8 @@ class Policies:
     """All of a run's policies under their names."""
 
     def __init__(self, plan: RunPlan) -> None:
-        stopping = plan.spec.early_stopping
-        self.early_stopping = EarlyStopping(stopping) if stopping else None
+        rules = stop_rules(plan.spec)
+        self.early_stopping = EarlyStopping(rules) if any(rules) else None
         self.best = BestCheckpoint(plan.best_metric)
         self.non_finite = NonFinite()
 

@@ -70,6 +70,8 @@ class DataFacts:
     """False before the dataset is prepared: counts of shares are then expectations."""
     num_bad_rows: int
     """Rows put aside because their image cannot be read."""
+    num_left_out: int = 0
+    """Other rows that `data.leave_out` keeps out of all splits."""
     stored_bytes: int
     """Bytes of all row stores on disk; an estimate while not `exact`."""
     stored_as: Literal["decoded", "encoded"]

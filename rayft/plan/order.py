@@ -16,10 +16,10 @@ WINDOWS_IN_BUDGET = 3
 class OrderPlan:
     """The order, a function of seed, epoch and layout; never of the number of workers."""
 
-    kind: Literal["permutation", "windowed"]
+    kind: Literal["permutation", "windowed", "balanced"]
     rows_per_shard: int
     shards_per_window: int
-    """Shards whose rows are mixed; all of them for a permutation."""
+    """Shards whose rows are mixed; all of them unless the order is windowed."""
     num_shards: int
     """Shards of the training source."""
     reason: str
@@ -38,13 +38,16 @@ def plan_order(spec: RunSpec, data: DataFacts) -> OrderPlan:
     """Choose the order of rows.
 
     Raises:
-        SpecError: a window cannot hold one shard.
+        SpecError: a window cannot hold one shard, or balanced rows not the cache.
     """
     remote = is_remote(spec)
     budget = parse_size(spec.data.local_cache.budget)
     exceeds = remote and data.stored_bytes > budget
-    kind: Literal["permutation", "windowed"] = "permutation"
-    if spec.data.order == "windowed" or (spec.data.order == "auto" and exceeds):
+    kind: Literal["permutation", "windowed", "balanced"] = "permutation"
+    if spec.data.order == "balanced":
+        kind = "balanced"
+        _check_balanced(data, budget, exceeds=exceeds)
+    elif spec.data.order == "windowed" or (spec.data.order == "auto" and exceeds):
         kind = "windowed"
     window = data.num_shards
     if kind == "windowed":
@@ -76,7 +79,33 @@ def _shards_per_window(data: DataFacts, budget: int) -> int:
     return min(shards, data.num_shards)
 
 
+def _check_balanced(data: DataFacts, budget: int, *, exceeds: bool) -> None:
+    """Refuse to fetch each shard again for every row of a rare class."""
+    if exceeds:
+        raise SpecError(
+            Problem(
+                "data.order",
+                f"balanced takes rows from everywhere, and {data.stored_bytes / 1e9:,.2f} GB of "
+                f"rows exceed the {budget / 1e9:,.2f} GB of data.local_cache.budget",
+                "raise data.local_cache.budget, or use order: auto with class_weights: auto",
+            )
+        )
+
+
+def _uses(data: DataFacts) -> str:
+    """Say how often the rows of the largest and of the smallest class come."""
+    counts = [count for count in data.counts["train"] if count]
+    share = sum(counts) / max(1, len(counts))
+    least, most = (share / count for count in (max(counts, default=1), min(counts, default=1)))
+    return (
+        f"every class has the same share; a row of the largest comes {least:.2g} times an epoch on "
+        f"average, one of the smallest {most:.2g} times"
+    )
+
+
 def _reason(spec: RunSpec, data: DataFacts, budget: int, *, exceeds: bool) -> str:
+    if spec.data.order == "balanced":
+        return _uses(data)
     if spec.data.order != "auto":
         return "asked for"
     if not is_remote(spec):

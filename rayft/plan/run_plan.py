@@ -3,18 +3,22 @@
 A pure function, so that what `rayft plan` prints is what every worker does.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from rayft.errors import Problem, SpecError
 from rayft.plan.batching import BatchPlan, plan_batches
+from rayft.plan.class_weights import ClassWeights, plan_class_weights
 from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.ingest import IngestPlan, plan_ingest
 from rayft.plan.ledger import Ledger, make_ledger
 from rayft.plan.memory import MemoryEstimate, estimate_memory
 from rayft.plan.order import OrderPlan, plan_order
+from rayft.plan.phases import PlainPhase, plain_phases, with_plain_phases
 from rayft.plan.resources import ResourcePlan, plan_resources
-from rayft.plan.schedule import Schedule, length_in_steps, make_schedule
+from rayft.plan.schedule import ExponentialRise, Schedule, length_in_steps, make_schedule
+from rayft.plan.selectors import group_names
 from rayft.spec.run import RunSpec
 from rayft.spec.training import SGD, PhaseSpec
 
@@ -30,8 +34,10 @@ class PhasePlan:
 
     index: int
     name: str
+    where: str
+    """Path in the spec of the phase that it was made from: `phases.1`."""
     ledger: Ledger
-    schedule: Schedule
+    schedule: Schedule | ExponentialRise
     num_steps: int
     num_epochs: int
     """Epochs begun; the last may be cut short where the phase is given in steps."""
@@ -47,6 +53,7 @@ class RunPlan:
     """Everything a run will do."""
 
     spec: RunSpec
+    """With its phases as they will run: no shares, and a phase for every thaw."""
     model: ModelFacts
     data: DataFacts
     resources: ResourcePlan
@@ -64,6 +71,8 @@ class RunPlan:
     ingest: IngestPlan
     order: OrderPlan
     speeds: Speeds
+    class_weights: Mapping[str, ClassWeights]
+    """For each head the weight of each class in the loss, None where all are 1."""
     best_metric: str | None
     memory_budget_bytes: int
     """Memory of a worker's device."""
@@ -98,7 +107,9 @@ def make_plan(
     resources = plan_resources(spec, cluster)
     precision, precision_reason = _precision(spec, cluster, speeds)
     steps_per_epoch = -(-data.num_rows("train") // spec.global_batch_size)
-    phases = _phases(spec, model, steps_per_epoch, precision, resources)
+    plain = plain_phases(spec, group_names(model), steps_per_epoch=steps_per_epoch)
+    spec = with_plain_phases(spec, plain)
+    phases = _phases(spec, plain, model, steps_per_epoch, precision, resources)
     budget = resources.memory_bytes
     limit, rows_reason = _rows_per_device(spec, phases, budget, resources.world_size)
     batches = plan_batches(
@@ -130,6 +141,7 @@ def make_plan(
         ),
         order=plan_order(spec, data),
         speeds=speeds,
+        class_weights=plan_class_weights(spec, data),
         best_metric=spec.best_metric
         or ("validation/accuracy" if "validation" in data.counts else None),
         memory_budget_bytes=budget,
@@ -139,6 +151,7 @@ def make_plan(
 
 def _phases(
     spec: RunSpec,
+    plain: tuple[PlainPhase, ...],
     model: ModelFacts,
     steps_per_epoch: int,
     precision: str,
@@ -146,16 +159,16 @@ def _phases(
 ) -> tuple[PhasePlan, ...]:
     phases: list[PhasePlan] = []
     first_step = first_epoch = 0
-    for index, phase in enumerate(spec.phases):
+    for index, (phase, where) in enumerate((one.spec, one.where) for one in plain):
         num_steps = length_in_steps(phase.for_, 0, steps_per_epoch)
         num_epochs = -(-num_steps // steps_per_epoch)
-        ledger = make_ledger(
-            phase, model, weight_decay=spec.optimizer.weight_decay, where=f"phases.{index}"
-        )
+        decay = spec.optimizer.weight_decay
+        ledger = make_ledger(phase, model, weight_decay=decay, where=where)
         phases.append(
             PhasePlan(
                 index=index,
                 name=phase.name,
+                where=where,
                 ledger=ledger,
                 schedule=_schedule(spec, phase, num_steps, steps_per_epoch),
                 num_steps=num_steps,
@@ -166,7 +179,8 @@ def _phases(
                     model,
                     ledger,
                     state_tensors=(1 if isinstance(spec.optimizer, SGD) else 2)
-                    + (1 if spec.ema else 0),
+                    + (1 if spec.ema else 0)
+                    + (1 if spec.optimizer.decay_towards == "pretrained" else 0),
                     activation_bytes=2 if precision == "bf16" else 4,
                     on_cpu=resources.device == "cpu",
                 ),

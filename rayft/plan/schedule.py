@@ -39,6 +39,27 @@ class Schedule:
         return _between(1.0, self.final_fraction, progress, self.fall)
 
 
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExponentialRise:
+    """Grow by the same factor at every step: the range test of `rayft find-lr`.
+
+    Source: Smith 2017 (https://arxiv.org/abs/1506.01186), section 3.3; there the rise is linear.
+    Exponential, it spends as many steps on each power of ten.
+    """
+
+    num_steps: int
+    first: float
+    """Share of the peak at the first step."""
+    last: float
+    """Share of the peak at the last step."""
+
+    def factor(self, step: int) -> float:
+        """Return the share of the peak rate at `step`, counted from 0."""
+        progress = step / max(1, self.num_steps - 1)
+        return math.exp(math.log(self.first) + progress * math.log(self.last / self.first))
+
+
 def _between(start: float, end: float, progress: float, shape: Shape) -> float:
     match shape:
         case "linear":

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayft.errors import Problem, SpecError
+from rayft.plan.facts import ModelFacts
 
 _POSITION = re.compile(r"^(first|last)\s+(\d+)$")
 _SHARE = re.compile(r"^(bottom|top)\s+(\d+(?:\.\d+)?)\s*%$")
@@ -29,6 +30,14 @@ class GroupNames:
         return self.backbone + tuple(f"heads.{name}" for name in self.heads)
 
 
+def group_names(facts: ModelFacts) -> GroupNames:
+    """Return the names of a model's depth groups and heads."""
+    return GroupNames(
+        backbone=tuple(group.name for group in facts.groups),
+        heads=tuple(head.name for head in facts.heads),
+    )
+
+
 def resolve_patterns(patterns: Sequence[str], names: GroupNames, *, where: str) -> tuple[str, ...]:
     """Return the groups that any of `patterns` means, input side first.
 
@@ -41,8 +50,16 @@ def resolve_patterns(patterns: Sequence[str], names: GroupNames, *, where: str) 
     return tuple(name for name in names.all() if name in chosen)
 
 
-def resolve_pattern(pattern: str, names: GroupNames, *, where: str) -> tuple[str, ...]:
+def resolve_pattern(
+    pattern: str, names: GroupNames, *, where: str, also: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Return the groups that one pattern means.
+
+    Args:
+        pattern: a name, range, position, share or band.
+        names: the groups there are.
+        where: path of the pattern in the spec, for messages.
+        also: other words that may stand there, which a misspelt one may have meant.
 
     Raises:
         SpecError: the pattern matches nothing.
@@ -64,7 +81,7 @@ def resolve_pattern(pattern: str, names: GroupNames, *, where: str) -> tuple[str
     if match := _SHARE.match(text):
         count = math.ceil(len(groups) * float(match[2]) / 100)
         return _take(groups, match[1] == "top", count, where=where, text=text)
-    raise _unknown(text, names, where)
+    raise _unknown(text, names, where, near=[*names.all(), "heads", "all", *_BANDS, *also])
 
 
 def _take(
@@ -95,7 +112,7 @@ def _range(text: str, groups: tuple[str, ...], where: str) -> tuple[str, ...]:
     first, _, last = (part.strip() for part in text.partition(".."))
     for name in (first, last):
         if name not in groups:
-            raise _unknown(name, GroupNames(groups, ()), where)
+            raise _unknown(name, GroupNames(groups, ()), where, near=groups)
     start, stop = groups.index(first), groups.index(last)
     if start > stop:
         raise SpecError(
@@ -108,11 +125,11 @@ def _range(text: str, groups: tuple[str, ...], where: str) -> tuple[str, ...]:
     return groups[start : stop + 1]
 
 
-def _unknown(text: str, names: GroupNames, where: str) -> SpecError:
+def _unknown(text: str, names: GroupNames, where: str, *, near: Sequence[str]) -> SpecError:
     from difflib import get_close_matches
 
-    near = get_close_matches(text, [*names.all(), "heads", "all", *_BANDS], n=3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    found = get_close_matches(text, near, n=3)
+    hint = f"did you mean {' or '.join(dict.fromkeys(found))}? " if found else ""
     return SpecError(
         Problem(
             where,

@@ -44,13 +44,18 @@ def _check(text: str) -> str:
 
 
 def _check_length(text: str) -> str:
-    duration = parse_duration(text)
-    if duration.unit == "percent":
+    if parse_duration(text).unit == "percent":
         raise ValueError(
-            f"a phase lasts a number of epochs or steps, got {text!r}; "
-            "write '2 epochs' or '500 steps'"
+            f"expected a number of epochs or steps, got {text!r}; write '2 epochs' or '500 steps'"
         )
-    if duration.amount < 1:
+    return _check_phase_length(text)
+
+
+def _check_phase_length(text: str) -> str:
+    duration = parse_duration(text)
+    if duration.unit == "percent" and not duration.amount:
+        raise ValueError(f"a phase lasts at least one step, got {text!r}; use more than 0%")
+    if duration.unit != "percent" and duration.amount < 1:
         raise ValueError(f"a phase lasts at least one step, got {text!r}; use 1 or more")
     return text
 
@@ -64,3 +69,8 @@ LengthText = Annotated[
     str, AfterValidator(_check_length), Field(examples=["2 epochs", "500 steps"])
 ]
 """A duration in epochs or steps, at least one."""
+
+PhaseLengthText = Annotated[
+    str, AfterValidator(_check_phase_length), Field(examples=["2 epochs", "500 steps", "30%"])
+]
+"""A duration above 0; a share is of the whole run."""

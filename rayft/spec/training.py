@@ -1,11 +1,15 @@
 """Phases, optimizer, schedule and the policies around them."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayft.spec.base import NonNegative, Positive, Probability, Spec
-from rayft.spec.duration import DurationText, LengthText
+from rayft.spec.duration import DurationText, PhaseLengthText, parse_duration
+from rayft.spec.unfreeze import UnfreezeSpec
+
+_LONGEST_NAME = 64
 
 
 class CosineSchedule(Spec):
@@ -60,6 +64,17 @@ ScheduleSpec = Annotated[
 ]
 
 
+class PlateauSpec(Spec):
+    """End a phase before its planned length, when a metric has stopped improving."""
+
+    plateau: str = Field(examples=["validation/loss", "validation/macro_f1"])
+    """Metric to watch, such as `validation/loss` or `validation/macro_f1`."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without improvement before the phase ends."""
+    min_delta: NonNegative = 0.0
+    """Smallest change that counts as improvement."""
+
+
 class PhaseSpec(Spec):
     """One stage of a run: which groups train, for how long, at which learning rates."""
 
@@ -68,13 +83,61 @@ class PhaseSpec(Spec):
     train: tuple[str, ...] = Field(min_length=1)
     """What trains: `heads`, `heads.label`, a group (`layer4`), a range (`layer2..layer4`), a
     position (`all`, `last 2`, `top 30%`) or a band (`base`, `middle`, `top`). The rest freezes."""
-    for_: LengthText = Field(alias="for")
-    """Length of the phase: `2 epochs` or `500 steps`."""
+    for_: PhaseLengthText = Field(alias="for")
+    """Length of the phase: `2 epochs`, `500 steps`, or a share of the run's `total`: `30%`."""
+    until: PlateauSpec | None = None
+    """End the phase earlier, when a metric has stopped improving; `for` is then the most. It holds
+    in place of `early_stopping`."""
     lr: Positive | dict[str, Positive]
     """Peak learning rate for the whole global batch: one number, or a table with `heads`,
     `backbone`, `decay` (factor for each group further from the heads) and groups by name."""
     schedule: ScheduleSpec | None = None
     """Schedule of this phase, where it differs from the run's."""
+    unfreeze: UnfreezeSpec | None = None
+    """Thaw what trains step by step. Schedule and `until` then hold for each step."""
+
+    @model_validator(mode="after")
+    def _leaves_room_for_a_number(self) -> Self:
+        longest = _LONGEST_NAME - len("-999")
+        if self.unfreeze and len(self.name) > longest:
+            raise ValueError(
+                f"name has no room for the number that unfreeze adds; shorten it to {longest} "
+                "characters"
+            )
+        return self
+
+
+def check_phases(phases: Sequence[PhaseSpec], total: str | None, *, has_validation: bool) -> None:
+    """Check that phases take shares of something, and watch what is measured.
+
+    Raises:
+        ValueError: they do not, or `total` has no effect.
+    """
+    shares: list[float] = []
+    for index, phase in enumerate(phases):
+        length = parse_duration(phase.for_)
+        if length.unit == "percent":
+            shares.append(length.amount)
+            if total is None:
+                raise ValueError(
+                    f"phases.{index}.for is {phase.for_} of a run whose length is not given; set "
+                    "total, such as total: 10 epochs, or write '2 epochs' or '500 steps'"
+                )
+        if phase.until and not has_validation:
+            raise ValueError(
+                f"phases.{index}.until has no effect without validation rows; set "
+                "data.validation or remove it"
+            )
+    if total is not None and not shares:
+        raise ValueError(
+            "total has no effect while no phase takes a share of it; remove it, or write such as "
+            "for: 30%"
+        )
+    if sum(shares) > 100 + 1e-9:
+        raise ValueError(f"phases take {sum(shares):g}% of the run together; make it 100% or less")
+
+
+DecayTarget = Literal["zero", "pretrained"]
 
 
 class AdamW(Spec):
@@ -83,6 +146,9 @@ class AdamW(Spec):
     kind: Literal["adamw"]
     weight_decay: NonNegative = 0.05
     """Decoupled weight decay, for all parameters but biases and norms."""
+    decay_towards: DecayTarget = "zero"
+    """What weight decay pulls the backbone's weights to: to zero, or back to where they started
+    (L2-SP, Li et al. 2018, https://arxiv.org/abs/1802.01483). Heads always decay to zero."""
     betas: tuple[Probability, Probability] = (0.9, 0.999)
     """Decay rates of the two moments."""
     eps: Positive = 1e-8
@@ -95,6 +161,9 @@ class SGD(Spec):
     kind: Literal["sgd"]
     weight_decay: NonNegative = 1e-4
     """Weight decay, for all parameters but biases and norms."""
+    decay_towards: DecayTarget = "zero"
+    """What weight decay pulls the backbone's weights to: to zero, or back to where they started
+    (L2-SP, Li et al. 2018, https://arxiv.org/abs/1802.01483). Heads always decay to zero."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Share of the last update that is kept."""
     nesterov: bool = False

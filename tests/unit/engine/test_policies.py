@@ -2,9 +2,21 @@ import math
 
 import pytest
 
-from rayft.engine.policies import BestCheckpoint, EarlyStopping, NonFinite
-from rayft.errors import TrainingError
-from rayft.spec.training import EarlyStoppingSpec
+from rayft.engine.policies import BestCheckpoint, EarlyStopping, NonFinite, StopRule, stop_rules
+from rayft.errors import SpecError, TrainingError
+from tests.unit.plan.conftest import spec
+
+
+def rule(patience: int, *, min_delta: float = 0.0, metric: str = "validation/loss") -> StopRule:
+    return StopRule(
+        metric=metric, patience=patience, min_delta=min_delta, setting="early_stopping.metric"
+    )
+
+
+def stopping(*rules: StopRule | None) -> EarlyStopping:
+    policy = EarlyStopping(rules)
+    policy.start_phase()
+    return policy
 
 
 def losses(*values: float) -> list[dict[str, float]]:
@@ -12,7 +24,7 @@ def losses(*values: float) -> list[dict[str, float]]:
 
 
 def test_a_phase_ends_after_patience_epochs_without_improvement() -> None:
-    policy = EarlyStopping(EarlyStoppingSpec(metric="validation/loss", patience=2))
+    policy = stopping(rule(2))
 
     verdicts = [policy.should_end_phase(m) for m in losses(3, 2, 2.5, 1, 1.5, 1.2)]
 
@@ -20,13 +32,13 @@ def test_a_phase_ends_after_patience_epochs_without_improvement() -> None:
 
 
 def test_a_small_change_is_no_improvement() -> None:
-    policy = EarlyStopping(EarlyStoppingSpec(metric="validation/loss", patience=1, min_delta=0.1))
+    policy = stopping(rule(1, min_delta=0.1))
 
     assert [policy.should_end_phase(m) for m in losses(1, 0.95)] == [False, True]
 
 
 def test_each_phase_starts_afresh() -> None:
-    policy = EarlyStopping(EarlyStoppingSpec(metric="validation/loss", patience=1))
+    policy = stopping(rule(1), rule(1))
     policy.should_end_phase(losses(1)[0])
 
     policy.start_phase()
@@ -35,14 +47,70 @@ def test_each_phase_starts_afresh() -> None:
 
 
 def test_memory_survives_a_resume() -> None:
-    spec = EarlyStoppingSpec(metric="validation/loss", patience=2)
-    first, second = EarlyStopping(spec), EarlyStopping(spec)
+    first, second = stopping(rule(2)), EarlyStopping((rule(2),))
     for metrics in losses(1, 2):
         first.should_end_phase(metrics)
 
     second.load_state(first.state())
 
     assert second.should_end_phase(losses(1.5)[0])
+
+
+def test_each_phase_goes_by_its_own_rule() -> None:
+    policy = stopping(rule(1), None, rule(2, metric="validation/accuracy"))
+
+    ends = []
+    for _ in range(3):
+        found = [policy.should_end_phase({"validation/loss": 1.0, "validation/accuracy": 0.5})]
+        found += [policy.should_end_phase({"validation/loss": 2.0, "validation/accuracy": 0.5})]
+        found += [policy.should_end_phase({"validation/loss": 0.5, "validation/accuracy": 0.4})]
+        ends.append(found)
+        if len(ends) < 3:
+            policy.start_phase()
+
+    # By the loss after one epoch; never; by the accuracy after two.
+    assert ends == [[False, True, False], [False, False, False], [False, False, True]]
+
+
+def test_a_resumed_run_knows_whose_rule_it_goes_by() -> None:
+    rules = (None, rule(1), None)
+    first, second = stopping(*rules), EarlyStopping(rules)
+    first.start_phase()
+    first.should_end_phase(losses(1)[0])
+
+    second.load_state(first.state())
+
+    assert second.state() == first.state()
+    assert second.should_end_phase(losses(2)[0])
+    second.start_phase()
+    assert not second.should_end_phase(losses(9)[0])
+
+
+def test_until_goes_before_early_stopping() -> None:
+    phases = [
+        {"name": "a", "train": ["heads"], "for": "9 epochs", "lr": 1e-2},
+        {
+            "name": "b",
+            "train": ["heads"],
+            "for": "9 epochs",
+            "until": {"plateau": "validation/macro_f1", "patience": 5, "min_delta": 0.01},
+            "lr": 1e-2,
+        },
+    ]
+
+    both = stop_rules(spec(phases=phases, early_stopping={"metric": "validation/loss"}))
+    lone = stop_rules(spec(phases=phases))
+
+    assert both[0] == rule(3)
+    assert both[1] == StopRule(
+        metric="validation/macro_f1", patience=5, min_delta=0.01, setting="phases.1.until.plateau"
+    )
+    assert lone == (None, both[1])
+
+
+def test_an_unknown_metric_is_named_by_its_setting() -> None:
+    with pytest.raises(SpecError, match=r"early_stopping\.metric"):
+        EarlyStopping((None, rule(1, metric="validation/los")))
 
 
 def test_the_best_checkpoint_follows_the_metric_and_not_the_order() -> None:

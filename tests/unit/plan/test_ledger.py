@@ -48,10 +48,10 @@ def test_rates_decay_with_the_distance_from_the_heads(model_facts: ModelFacts) -
 def test_a_group_named_in_the_table_has_its_own_rate(model_facts: ModelFacts) -> None:
     table = {"heads": 1.0, "backbone": 0.1, "decay": 0.5, "layer3": 0.7}
 
-    ledger = make_ledger(phase(["heads", "last 2"], table), model_facts, weight_decay=0, where="p")
+    ledger = make_ledger(phase(["heads", "last 3"], table), model_facts, weight_decay=0, where="p")
 
     assert {g.name: g.lr for g in ledger.groups if g.trains} == pytest.approx(
-        {"layer3": 0.7, "layer4": 0.1, "heads.label": 1.0}
+        {"layer2": 0.025, "layer3": 0.7, "layer4": 0.1, "heads.label": 1.0}
     )
 
 

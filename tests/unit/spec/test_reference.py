@@ -22,7 +22,7 @@ def test_every_setting_stands_on_the_page_and_is_described() -> None:
         for name, field in fields_of(model).items():
             assert f"| `{paths[0]}.{name}` |".replace("`.", "`") in page
             assert field.description or name == "kind", f"{model.__name__}.{name}"
-    assert "| `phases.N.for` | text such as '2 epochs' or '500 steps' | required |" in page
+    assert "| `phases.N.for` | text such as '2 epochs', '500 steps' or '30%' | required |" in page
     assert "Also at `data.validation` and `data.test`." in page
 
 
@@ -50,7 +50,8 @@ def test_words_tell_type_choices_and_limits() -> None:
     assert told("optimizer") == "a section of kind adamw or sgd"
     assert told("augment.0.scale") == "a list of 2, each item a number above 0"
     assert told("phases") == (
-        "a list of at least 1, each item a section with name, train, for, lr and schedule"
+        "a list of at least 1, each item a section with name, train, for, until, lr, schedule and "
+        "unfreeze"
     )
     assert forms_at(["phases", "0", "rate"]) == []
     assert homes_of("momentum") == ["optimizer.momentum of kind sgd"]

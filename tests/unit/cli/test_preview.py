@@ -1,0 +1,199 @@
+"""`rayft preview` as people and scripts see it, and the pixels of the sheet."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from rayft.cli.main import app
+from rayft.cli.preview import draw_sheet, header
+from rayft.data.prepare import PreparedDataset
+from rayft.feed.prepare import make_training_prepare, training_rows
+from rayft.feed.tickets import training_tickets
+from rayft.runtime.preview import preview
+from rayft.spec.run import RunSpec
+from rayft.store.dataset import open_dataset
+from tests.laws.harness import SIZE, make_spec, make_test_plan
+from tests.laws.harness import prepare as prepare_rows
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> Path:
+    return write_spec(tmp_path)
+
+
+def write_spec(folder: Path, **changes: Any) -> Path:
+    storage = str(folder / "results")
+    spec = make_spec(storage_path=storage, scaling={"num_workers": 0}, **changes)
+    raw = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    file = folder / "spec.yaml"
+    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return file
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(app, ["preview", *map(str, words)])
+
+
+def prepared(spec: RunSpec, folder: Path) -> PreparedDataset:
+    return prepare_rows(spec, folder / "stores")
+
+
+def test_it_prepares_the_rows_and_says_what_comes_next(spec_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "sheet.png"
+
+    found = call(spec_file, "--rows", 3, "--views", 2, "-o", output)
+
+    assert found.exit_code == 0, found.output
+    assert "preparing rows: 90 of 90" in found.output
+    assert f"{output}: 3 rows, 2 views of each" in found.output
+    assert f"next: rayft train {spec_file}" in found.output
+    with Image.open(output) as image:
+        assert image.format == "PNG"
+    again = call(spec_file, "--rows", 3, "--views", 2, "-o", output)
+    assert "preparing rows" not in again.output
+
+
+def test_scripts_read_one_line(spec_file: Path, tmp_path: Path) -> None:
+    found = call(spec_file, "seed=5", "-o", tmp_path / "sheet.png", "--json")
+
+    result = json.loads(found.stdout)
+    assert (result["status"], result["views"], len(result["rows"])) == ("written", 6, 8)
+    assert result["output"] == str(tmp_path / "sheet.png")
+
+
+def test_views_are_the_bytes_that_training_sees(tmp_path: Path) -> None:
+    spec = make_spec()
+    ready = prepared(spec, tmp_path)
+
+    found = preview(spec, ready, split="train", num_rows=7, num_views=3)
+
+    plan = make_test_plan(spec, ready)
+    split = open_dataset(ready.ref).splits["train"]
+    prepare = make_training_prepare(spec, split, order=plan.order, image_size=SIZE, threads=1)
+    seen: dict[tuple[int, int], np.ndarray] = {}
+    for phase in plan.phases:
+        for shards in training_tickets(plan, phase, training_rows(split), rank=0):
+            for ticket in shards:
+                batch = prepare(ticket)
+                for row_id, image in zip(ticket.row_ids.tolist(), batch.images, strict=True):
+                    seen[ticket.epoch, row_id] = image
+    assert {epoch for epoch, _ in seen} == {0, 1, 2}
+    for epoch, views in enumerate(found.views):
+        for row_id, view in zip(found.row_ids.tolist(), views, strict=True):
+            assert np.array_equal(view, seen[epoch, row_id])
+    assert found.seen_in == ("epoch 0", "epoch 1", "epoch 2")
+
+
+def test_rows_are_of_as_many_classes_as_can_be(tmp_path: Path) -> None:
+    spec = make_spec()
+    ready = prepared(spec, tmp_path)
+
+    found = preview(spec, ready, split="train", num_rows=5, num_views=1)
+
+    assert found.classes == ("stripe0", "stripe1", "stripe2", "stripe0", "stripe1")
+    everything = preview(spec, ready, split="train", num_rows=1000, num_views=1)
+    split = open_dataset(ready.ref).splits["train"]
+    assert sorted(everything.row_ids.tolist()) == split.row_ids.tolist()
+
+
+def test_other_splits_show_what_evaluation_sees(tmp_path: Path) -> None:
+    spec = make_spec()
+
+    found = preview(spec, prepared(spec, tmp_path), split="test", num_rows=4, num_views=6)
+
+    assert found.seen_in == ("evaluation",)
+    assert np.array_equal(found.views[0], found.stored)
+    assert header(spec, found, "test")[1:] == ["evaluation sees the middle"]
+
+
+def test_every_image_stands_on_the_sheet_in_its_place(tmp_path: Path) -> None:
+    spec = make_spec()
+    found = preview(spec, prepared(spec, tmp_path), split="train", num_rows=3, num_views=2)
+
+    sheet = np.asarray(draw_sheet(found, header(spec, found, "train")))
+
+    tops = []
+    for row in range(3):
+        for column, images in enumerate((found.stored, *found.views)):
+            tile = images[row].repeat(3, axis=0).repeat(3, axis=1)
+            strip = sheet[:, 12 + 102 * column : 12 + 102 * column + 96]
+            matches = [y for y in range(len(strip) - 95) if np.array_equal(strip[y : y + 96], tile)]
+            assert len(matches) == 1
+            tops.append(matches[0])
+    assert tops == sorted(tops)
+    assert len(set(tops)) == 3
+
+
+def test_the_header_names_the_operations_and_their_settings(tmp_path: Path) -> None:
+    augment = [{"kind": "random_resized_crop"}, {"kind": "affine", "degrees": 12.5}]
+    spec = make_spec(augment=augment, mix=[{"kind": "mixup"}])
+    found = preview(spec, prepared(spec, tmp_path), split="train", num_rows=3, num_views=1)
+
+    lines = header(spec, found, "train")
+
+    assert lines == [
+        "run: train rows stored at 32 x 32, seen at 32 x 32, seed 3",
+        "1. random_resized_crop: scale [0.35, 1], ratio [0.75, 1.333]",
+        "2. affine: degrees 12.5, translate [0, 0], scale [1, 1], shear [0, 0], "
+        "interpolation nearest",
+        "before mixup",
+    ]
+    assert header(make_spec(augment=[]), found, "train")[1] == (
+        "no augmentation: every epoch sees the same"
+    )
+
+
+def test_a_long_header_and_one_small_column_still_fit(tmp_path: Path) -> None:
+    spec = make_spec(augment=[{"kind": "trivial_augment"}] * 4)
+    found = preview(spec, prepared(spec, tmp_path), split="train", num_rows=1, num_views=1)
+
+    wide = draw_sheet(found, header(spec, found, "train"))
+    long = draw_sheet(replace(found, classes=("a" * 500,)), header(spec, found, "train"))
+
+    assert wide.size == long.size
+    assert wide.width == 12 + 96 + 6 + 96 + 12
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--rows", "0"], "--rows: expected 1 or more, found 0"),
+        (["--views", "0"], "--views: expected 1 or more, found 0"),
+        (["--split", "test", "--views", "2"], "--views: it has no effect on test rows"),
+        (["-o", "/nowhere/at/all.png"], "/nowhere/at/all.png: its folder is not there"),
+        (["augment=[{kind: gaussian_blur, kernel_size: 65}]"], "augment.0.kernel_size: half of 65"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_with_code_2(
+    spec_file: Path, tmp_path: Path, words: list[str], what: str
+) -> None:
+    output = [] if "-o" in words else ["-o", str(tmp_path / "sheet.png")]
+
+    found = call(spec_file, *words, *output)
+
+    assert found.exit_code == 2, found.output
+    assert what in found.stderr
+    assert "fix: " in found.stderr
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    file = write_spec(
+        tmp_path,
+        data={
+            "train": {"kind": "python", "function": "tests.laws.harness:pictures"},
+            "image_size": SIZE,
+        },
+    )
+
+    found = call(file, "--split", "validation", "-o", tmp_path / "sheet.png")
+
+    assert found.exit_code == 2
+    assert "data.validation: there is no validation split; there is train" in found.stderr
