@@ -1,13 +1,14 @@
 """rayft: distributed fine-tuning of pretrained models on Ray.
 
 The commands of the command line are functions here, loaded when they are first used:
-`load_spec`, `train`, `evaluate`, `predict` (with its `PredictOptions`).
+`load_spec`, `train`, `evaluate`, `find_lr`, `predict` (with its `PredictOptions`).
 """
 
 from importlib import import_module
 
 _LAZY = {
     "evaluate": "rayft.runtime.evaluate",
+    "find_lr": "rayft.runtime.find_lr",
     "load_spec": "rayft.spec.load",
     "predict": "rayft.runtime.predict",
     "PredictOptions": "rayft.runtime.predict_job",

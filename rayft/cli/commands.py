@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rayft.cli.command import Output
+from rayft.cli.data_report import prepare_and_report
 from rayft.cli.progress import Progress
 from rayft.cli.show_plan import plan_json, print_plan
 from rayft.cli.show_result import print_report, print_result
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
+from rayft.runtime.data_report import ReportRequest
 from rayft.runtime.evaluate import evaluate
 from rayft.runtime.launch import connect_if_told, start_ray
 from rayft.runtime.nodes import check_nodes
@@ -32,18 +34,25 @@ def show_plan(path: Path, overrides: Sequence[str], out: Output) -> None:
     out.result({"status": "planned", "plan": plan_json(plan)})
 
 
-def prepare_rows(path: Path, overrides: Sequence[str], out: Output) -> None:
-    """Build the row stores of a spec."""
+def prepare_rows(path: Path, overrides: Sequence[str], report: str | None, out: Output) -> None:
+    """Build the row stores of a spec; with a folder for a report, look at the rows as well."""
     spec = _load(path, overrides, out)
     places = places_of(spec)
     check_storage(places.storage_path, setting="storage_path")
     if spec.scaling.num_workers > 0:
         connect_if_told()
-    plan_before(spec, places)
+    if report is None:
+        plan_before(spec, places)
     uses_ray = spec.scaling.num_workers > 0
     if uses_ray:
         start_ray()
         check_nodes(places.storage_path)
+    if report is not None:
+        request = ReportRequest(
+            spec=spec, folder=report, base_dir=places.base_dir, store_root=places.store_root
+        )
+        prepare_and_report(request, out, use_ray=uses_ray, words=(path, *overrides))
+        return
     with Progress(out.console) as progress:
         prepared = prepare_spec_rows(spec, places, use_ray=uses_ray, on_rows=progress.on_rows)
     facts = prepared.facts
@@ -53,6 +62,7 @@ def prepare_rows(path: Path, overrides: Sequence[str], out: Output) -> None:
         f"{verb} {', '.join(f'{rows:,} {split}' for split, rows in counts.items())} rows, "
         f"{len(facts.classes)} classes, {facts.stored_bytes / 2**20:,.0f} MiB, "
         f"{facts.num_bad_rows} unreadable"
+        + (f", {facts.num_left_out:,} left out" if spec.data.leave_out else "")
     )
     out.next("rayft", "train", path, *overrides)
     out.result(
@@ -62,6 +72,7 @@ def prepare_rows(path: Path, overrides: Sequence[str], out: Output) -> None:
             "rows": counts,
             "classes": list(facts.classes),
             "bad_rows": facts.num_bad_rows,
+            "left_out": facts.num_left_out,
             "stores": sorted({split.store for split in prepared.ref.splits.values()}),
         }
     )

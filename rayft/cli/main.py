@@ -1,4 +1,4 @@
-"""The command line: `rayft init | validate | plan | prepare | train | evaluate | predict`.
+"""The command line: `rayft models | init | validate | plan | prepare | find-lr | train | ...`.
 
 Commands import what they need when they run, so that `rayft --help` answers at once.
 """
@@ -32,10 +32,18 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 @app.command()
-def init(
+def init(  # noqa: PLR0913, PLR0917  each is an option
     data: Annotated[Path, typer.Option(help="Folder with a subfolder per class, parquet or CSV.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Spec to write; NAME.yaml by default.")
+    ] = None,
+    recipe: Annotated[
+        Literal["auto", "linear-probe", "lp-ft", "gradual", "full"],
+        typer.Option(help="What trains and how long; auto goes by the rows of each class."),
+    ] = "lp-ft",
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Such as torchvision/resnet50; by default one that is at hand."),
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace the file where it exists.")] = False,
     as_json: AsJson = False,
@@ -43,9 +51,10 @@ def init(
 ) -> None:
     """Look at your data and write a spec that trains unedited."""
     with guarded(as_json=as_json, debug=debug) as out:
-        from rayft.cli.init import write_spec
+        from rayft.cli.init import Request, write_spec
 
-        write_spec(data, output, force=force, out=out)
+        request = Request(data=data, output=output, recipe=recipe, backbone=backbone, force=force)
+        write_spec(request, out)
 
 
 @app.command()
@@ -75,13 +84,71 @@ def plan(
 
 @app.command()
 def prepare(
-    spec: SpecFile, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False
+    spec: SpecFile,
+    overrides: Overrides = None,
+    report: Annotated[
+        str | None,
+        typer.Option(help="Look for faults in the data, and write what is found to this folder."),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Read, verify, decode and resize the rows once, for all later runs."""
     with guarded(as_json=as_json, debug=debug) as out:
         from rayft.cli.commands import prepare_rows
 
-        prepare_rows(spec, overrides or (), out)
+        prepare_rows(spec, overrides or (), report, out)
+
+
+@app.command()
+def preview(  # noqa: PLR0913, PLR0917  each is an option
+    spec: SpecFile,
+    overrides: Overrides = None,
+    rows: Annotated[int, typer.Option(help="Rows to show, of as many classes as can be.")] = 8,
+    views: Annotated[
+        int | None, typer.Option(help="Epochs to show of training rows; 6 by default.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")] = Path(
+        "preview.png"
+    ),
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Rows to show.")
+    ] = "train",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Draw rows beside what training sees of them; prepare them where they are not."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.cli.preview import PreviewOptions, write_preview
+
+        options = PreviewOptions(split=split, num_rows=rows, num_views=views, output=output)
+        write_preview(spec, overrides or (), options, out)
+
+
+@app.command(name="find-lr")
+def find_lr(  # noqa: PLR0913, PLR0917  each is an option
+    spec: SpecFile,
+    overrides: Overrides = None,
+    phase: Annotated[
+        str | None, typer.Option(help="Phase to test, by name; the first by default.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=20, help="Steps from the smallest to the largest rate.")
+    ] = 100,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Start from the weights of a run's folder or checkpoint.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Draw the losses into this PNG file.")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Try rising learning rates in one phase, in this process, and suggest one."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.cli.find_lr import find_rate
+
+        find_rate(spec, overrides or (), phase, steps, checkpoint, output, out)
 
 
 @app.command()
@@ -164,6 +231,25 @@ def predict(  # noqa: PLR0913, PLR0917  each is an option
             device=device,
         )
         predict_images(checkpoint, inputs, output, options, out)
+
+
+@app.command()
+def models(
+    pattern: Annotated[
+        str | None,
+        typer.Argument(metavar="[PATTERN]", help="A name, a part of names, or a glob as in vit*."),
+    ] = None,
+    library: Annotated[
+        Literal["torchvision", "timm"] | None, typer.Option(help="Look in this one alone.")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List backbones: parameters, input size, depth groups, and weights by name."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.cli.models import list_models
+
+        list_models(pattern, library, out)
 
 
 def main() -> None:

@@ -33,11 +33,12 @@ def _lines(plan: RunPlan) -> list[tuple[str, str]]:
     return [
         ("run", f"{plan.spec.name}, seed {plan.spec.seed}, into {plan.spec.storage_path}"),
         ("data", _data(plan)),
-        ("model", f"{plan.model.backbone} at {plan.model.image_size} px; {plan.model.weights}"),
+        ("model", _model(plan)),
         ("workers", _workers(plan)),
         ("batch", _batch(plan)),
         ("precision", f"{plan.precision}: {plan.precision_reason}"),
         ("order", _order(plan)),
+        ("views", _views(plan)),
         ("ingest", f"{plan.ingest.kind}: {plan.ingest.reason}"),
         ("memory", _memory(plan)),
         ("best by", plan.best_metric or "the last epoch (there is no validation split)"),
@@ -52,6 +53,24 @@ def _data(plan: RunPlan) -> str:
     return (
         f"{rows} rows; {len(plan.data.classes)} classes; row store "
         f"{about}{plan.data.stored_bytes / 2**20:,.0f} MiB, {plan.data.stored_as}"
+        + (f"; {plan.data.num_left_out:,} left out" if plan.spec.data.leave_out else "")
+    )
+
+
+def _model(plan: RunPlan) -> str:
+    backbone = plan.spec.model.backbone
+    changes = [f"without {name}" for name in backbone.drop]
+    changes += [f"{each.kind} after {each.after}" for each in backbone.insert]
+    if backbone.cut_after:
+        changes.append(f"cut after {backbone.cut_after}")
+    if backbone.pool != "own":
+        changes.append(f"pooled by {backbone.pool}")
+    if backbone.stochastic_depth is not None:
+        changes.append(f"stochastic depth {backbone.stochastic_depth:g}")
+    changed = f" ({', '.join(changes)})" if changes else ""
+    return (
+        f"{plan.model.backbone}{changed} at {plan.model.image_size} px, "
+        f"{plan.model.feature_dim} features; {plan.model.weights}"
     )
 
 
@@ -67,6 +86,16 @@ def _order(plan: RunPlan) -> str:
             f"{order.fetched_later / 1e9:.2f} GB in every later one"
         )
     return text
+
+
+def _views(plan: RunPlan) -> str:
+    spec = plan.spec
+    training = ", ".join(each.kind for each in spec.augment) or "each image as it is"
+    for mix in spec.mix:
+        training += f"; {mix.kind} on {mix.probability:.0%} of the rows"
+    if spec.test_time is None:
+        return training
+    return f"{training}; in evaluation the mean of {spec.test_time.num_views} views of each image"
 
 
 def _workers(plan: RunPlan) -> str:
@@ -120,6 +149,10 @@ def _phase_lines(plan: RunPlan, phase: PhasePlan) -> list[str]:
     for names, num_params, lr in runs:
         rate = f"at {lr:.3g}" if lr else "frozen"
         lines.append(f"    {names:<{width}}  {num_params:>13,} parameters  {rate}")
+    until = plan.spec.phases[phase.index].until
+    if until:
+        epochs = _count(until.patience, "epoch")
+        lines.append(f"    ends earlier when {until.plateau} has not improved for {epochs}")
     return lines
 
 
@@ -153,6 +186,7 @@ def plan_json(plan: RunPlan) -> dict[str, object]:
             "rows": {split: sum(counts) for split, counts in plan.data.counts.items()},
             "stored_bytes": plan.data.stored_bytes,
             "stored_as": plan.data.stored_as,
+            "left_out": plan.data.num_left_out,
         },
         "resources": asdict(plan.resources),
         "batch": {**asdict(plan.batches), "rows_per_shard": plan.batches.rows_per_shard},

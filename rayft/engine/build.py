@@ -33,7 +33,12 @@ def make_run(
     """
     torch.set_num_threads(plan.resources.threads_per_worker)
     where = Device.of_run(plan, device)
-    model = make_model(plan.spec.model, num_classes=len(plan.data.classes), seed=plan.spec.seed)
+    model = make_model(
+        plan.spec.model,
+        num_classes=len(plan.data.classes),
+        seed=plan.spec.seed,
+        image_size=plan.model.image_size,
+    )
     if weights is not None:
         load_weights(model, weights, classes=plan.data.classes)
     if plan.spec.batch_norm == "sync" and ports.ranks.world_size > 1:
@@ -44,14 +49,26 @@ def make_run(
         plan=plan,
         data_fingerprint=data_fingerprint,
         model=model,
-        objective=make_objective(plan.spec.model).to(device),
+        objective=make_objective(plan.spec.model, class_weights=plan.class_weights).to(device),
         device=where,
         ports=ports,
         policies=Policies(plan),
         average=WeightAverage(model, decay=ema.decay) if ema else None,
+        anchors=_anchors(plan, model),
     )
     _resume(run)
     return run
+
+
+def _anchors(plan: RunPlan, model: FineTuneModel) -> dict[str, Tensor]:
+    """Return copies of the backbone's weights as they are now, where they are to decay to them."""
+    if plan.spec.optimizer.decay_towards == "zero":
+        return {}
+    return {
+        name: param.detach().clone()
+        for name, param in model.named_parameters()
+        if name.startswith("backbone.")
+    }
 
 
 def synchronize_batch_norm(model: FineTuneModel) -> FineTuneModel:

@@ -10,8 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rayft.engine.test_time import scores_over_views
 from rayft.feed.prepare import Batch
+from rayft.models.model import FineTuneModel
+from rayft.objectives.targets import Targets
 from rayft.plan.run_plan import RunPlan
+from rayft.spec.test_time import TestTimeSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +24,7 @@ class DeviceBatch:
 
     images: Tensor
     """[n, 3, H, W] normalised fp32."""
-    labels: Tensor
-    """[n] classes."""
+    targets: Targets
     weights: Tensor
     """[n] 1 for rows that count, 0 for those that only fill the shape."""
 
@@ -35,6 +38,7 @@ class Device:
         std: of each channel, of values from 0 to 1.
         precision: of the forward pass; what is stored stays fp32.
         memory_format: of images and weights.
+        test_time: views of each row in evaluation.
     """
 
     def __init__(
@@ -45,8 +49,10 @@ class Device:
         std: Sequence[float],
         precision: Literal["fp32", "bf16"],
         memory_format: Literal["channels_last", "contiguous"],
+        test_time: TestTimeSpec | None,
     ) -> None:
         self.device = device
+        self._test_time = test_time
         self.precision = precision
         channels_last = memory_format == "channels_last"
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -66,6 +72,7 @@ class Device:
             std=plan.model.std,
             precision=plan.precision,
             memory_format=plan.spec.memory_format,
+            test_time=plan.spec.test_time,
         )
 
     def place(self, model: nn.Module) -> nn.Module:
@@ -78,8 +85,18 @@ class Device:
         weights[: batch.ticket.num_rows] = 1
         return DeviceBatch(
             images=self.images(batch.images),
-            labels=self._move(torch.from_numpy(batch.labels)),
+            targets=self._targets(batch),
             weights=weights,
+        )
+
+    def _targets(self, batch: Batch) -> Targets:
+        labels = self._move(torch.from_numpy(batch.labels))
+        if batch.mix is None:
+            return Targets(labels=labels)
+        return Targets(
+            labels=labels,
+            partner_labels=self._move(torch.from_numpy(batch.mix.labels)),
+            shares=self._move(torch.from_numpy(batch.mix.shares)),
         )
 
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
@@ -88,6 +105,11 @@ class Device:
         # [n, H, W, 3] seen as [n, 3, H, W] is channels_last without a copy.
         images = moved.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
         return images.mul_(self._scale).add_(self._shift)
+
+    def scores(self, model: FineTuneModel, images: Tensor) -> dict[str, Tensor]:
+        """Return the scores [n, C] of every head in evaluation, for normalised images."""
+        with self.autocast():
+            return scores_over_views(model, images, self._test_time)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""

@@ -36,8 +36,7 @@ def evaluate(
     with feed.evaluation(split) as batches:
         for batch in batches:
             placed = device.batch(batch)
-            with device.autocast():
-                output = model(placed.images)["label"]
+            output = device.scores(model, placed.images)["label"]
             count = batch.ticket.num_rows
             ids.append(batch.ticket.row_ids[:count])
             labels.append(batch.labels[:count])

@@ -79,7 +79,12 @@ def evaluated_weights(trained: TrainedModel, checkpoint: Checkpoint) -> dict[str
 
 def _build(trained: TrainedModel) -> FineTuneModel:
     # Every weight is loaded afterwards, so the seed does not matter.
-    return make_model(trained.spec.model, num_classes=len(trained.classes), seed=0)
+    return make_model(
+        trained.spec.model,
+        num_classes=len(trained.classes),
+        seed=0,
+        image_size=trained.image_size,
+    )
 
 
 @final
@@ -104,10 +109,12 @@ class Predictor:
             std=trained.std,
             precision=trained.precision,
             memory_format=trained.spec.memory_format,
+            test_time=trained.spec.test_time,
         )
         model = _build(trained)
         model.load_state_dict(weights)
-        self._model = self._device.place(model).eval().requires_grad_(False)
+        self._device.place(model)
+        self._model = model.eval().requires_grad_(False)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the probability of every class.
@@ -135,8 +142,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with self._device.autocast():
-            scores = self._model(self._device.images(images))["label"]
+        scores = self._device.scores(self._model, self._device.images(images))["label"]
         found: NDArray[np.float32] = scores.float().cpu().numpy()
         return found
 

@@ -48,6 +48,8 @@ class Run:
     ports: Ports
     policies: Policies
     average: WeightAverage | None
+    anchors: Mapping[str, Tensor] = field(default_factory=dict)
+    """What weights decay to, by name, instead of zero."""
     clock: Callable[[], float] = time.monotonic
     position: Position = field(default_factory=Position)
     optimizer: torch.optim.Optimizer | None = None
@@ -66,7 +68,9 @@ class Run:
     def start_optimizer(self, phase: PhasePlan) -> torch.optim.Optimizer:
         """Build the optimizer of a phase; parameters that go on keep their moments."""
         state = optimizer_state(self.optimizer) if self.optimizer else self._saved_optimizer
-        self.optimizer = make_optimizer(self.plan.spec.optimizer, self.model, phase.ledger)
+        self.optimizer = make_optimizer(
+            self.plan.spec.optimizer, self.model, phase.ledger, anchors=self.anchors
+        )
         load_optimizer_state(self.optimizer, state)
         self._saved_optimizer = {}
         return self.optimizer
@@ -80,6 +84,8 @@ class Run:
         }
         if self.average:
             tensors["average"] = self.average.state()
+        # A resumed attempt is not given the pretrained weights again.
+        tensors["anchors"] = dict(self.anchors)
         plan = self.plan
         return Checkpoint(
             tensors={kind: values for kind, values in tensors.items() if values},
@@ -122,6 +128,8 @@ class Run:
         self.objective.load_state_dict(dict(tensors.get("objective", {})))
         if self.average:
             self.average.load_state(tensors["average"])
+        for name, anchor in tensors.get("anchors", {}).items():
+            self.anchors[name].copy_(anchor)
         policies, metrics = manifest["policies"], manifest["metrics"]
         assert isinstance(policies, dict)
         assert isinstance(metrics, dict)

@@ -46,7 +46,7 @@ def train_step(run: Run, reduce: Reduce, phase: PhasePlan, batches: Sequence[Bat
         with reduce.shard(last=index + 1 == len(batches)):
             with run.device.autocast():
                 scores = reduce.module(placed.images)
-            loss = run.objective(scores, {"label": placed.labels}, placed.weights)
+            loss = run.objective(scores, {"label": placed.targets}, placed.weights)
             (loss * (reduce.loss_scale / num_rows)).backward()
         loss_sum += loss.detach()
     reduce.finish()

@@ -5,7 +5,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol, TypeVar
 
 from rayft.feed.prefetch import Prefetch
-from rayft.feed.prepare import Batch, make_evaluation_prepare, make_training_prepare
+from rayft.feed.prepare import (
+    Batch,
+    make_evaluation_prepare,
+    make_training_prepare,
+    training_rows,
+)
 from rayft.feed.tickets import evaluation_tickets, training_tickets
 from rayft.plan.facts import SplitName
 from rayft.plan.run_plan import PhasePlan, RunPlan
@@ -55,7 +60,7 @@ class InProcessFeed:
             threads=self._plan.resources.threads_per_worker,
         )
         tickets = training_tickets(
-            self._plan, phase, split.row_ids, rank=self._rank, start_step=start_step
+            self._plan, phase, training_rows(split), rank=self._rank, start_step=start_step
         )
         steps = (tuple(prepare(ticket) for ticket in shards) for shards in tickets)
         with self._ahead(steps) as batches:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from rayft.feed.ahead import TrainingAhead, evaluation_ahead
 from rayft.feed.gather import gather_images
-from rayft.feed.tickets import Ticket
+from rayft.feed.order import RowViews
+from rayft.feed.tickets import Ticket, TrainingRows
 from rayft.plan.order import OrderPlan
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import Split
 from rayft.transforms.augment import center_crop, make_augmentation
+from rayft.transforms.mix import Mixing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,6 +29,18 @@ class Batch:
     labels: NDArray[np.int64]
     """[n] class of each row."""
     ticket: Ticket
+    mix: "Mix | None" = None
+    """What was put into the images, where there is a `mix:` list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Mix:
+    """The rows that were put into those of a batch."""
+
+    labels: NDArray[np.int64]
+    """[n] class of each partner."""
+    shares: NDArray[np.float32]
+    """[n] how much of each row is its own, in 0..1."""
 
 
 Prepare = Callable[[Ticket], Batch]
@@ -37,18 +51,48 @@ def make_training_prepare(
 ) -> Prepare:
     """Return the function that makes training batches: random views, drawn per row."""
     augment = make_augmentation(spec.augment, image_size=image_size, seed=spec.seed)
+    mixing = Mixing(spec.mix, spec.seed) if spec.mix else None
     ahead = TrainingAhead(split.store, order, seed=spec.seed)
 
+    def views(rows: RowViews) -> NDArray[np.uint8]:
+        images = gather_images(split.store, rows.row_ids, threads=threads)
+        return augment(images, rows.row_ids, epoch=rows.views)
+
     def prepare(ticket: Ticket) -> Batch:
-        images = gather_images(split.store, ticket.row_ids, threads=threads)
+        mine = RowViews(row_ids=ticket.row_ids, views=ticket.views)
+        labels = split.labels_of(ticket.row_ids)
+        if mixing is None:
+            images, mix = views(mine), None
+        else:
+            assert ticket.partners is not None
+            images, partners = _each_once(views, mine, ticket.partners)
+            images, shares = mixing(images, partners, mine.row_ids, epoch=mine.views)
+            mix = Mix(labels=split.labels_of(ticket.partners.row_ids), shares=shares)
         ahead.after(ticket)
-        return Batch(
-            images=augment(images, ticket.row_ids, epoch=ticket.epoch),
-            labels=split.labels_of(ticket.row_ids),
-            ticket=ticket,
-        )
+        return Batch(images=images, labels=labels, ticket=ticket, mix=mix)
 
     return prepare
+
+
+def _each_once(
+    views: Callable[[RowViews], NDArray[np.uint8]], mine: RowViews, partners: RowViews
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the views of both; where a batch holds its rows' partners, as most do, none twice."""
+    both = np.stack(
+        (
+            np.concatenate((mine.row_ids, partners.row_ids)),
+            np.concatenate((mine.views, partners.views)),
+        )
+    )
+    single, place = np.unique(both, axis=1, return_inverse=True)
+    images = views(RowViews(row_ids=single[0], views=single[1]))
+    place = place.reshape(-1)
+    return images[place[: len(mine.row_ids)]], images[place[len(mine.row_ids) :]]
+
+
+def training_rows(split: Split) -> TrainingRows:
+    """Return what tickets are made from."""
+    return TrainingRows(row_ids=split.row_ids, labels=split.labels_of(split.row_ids))
 
 
 def make_evaluation_prepare(split: Split, *, image_size: int, threads: int) -> Prepare:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -11,37 +11,72 @@ from rayft.plan.ledger import Ledger
 from rayft.spec.training import SGD, AdamW, OptimizerSpec
 
 
-def make_optimizer(spec: OptimizerSpec, model: nn.Module, ledger: Ledger) -> torch.optim.Optimizer:
+def make_optimizer(
+    spec: OptimizerSpec, model: nn.Module, ledger: Ledger, *, anchors: Mapping[str, Tensor]
+) -> torch.optim.Optimizer:
     """Build the optimizer over the parameters that train, one group for each rate and decay.
 
     Each group carries `names` (parameter names) and `peak_lr`, so that rates are set from the
     schedule and state is saved by name.
+
+    Args:
+        spec: the `optimizer:` section.
+        model: the model whose parameters the ledger names.
+        ledger: what trains in the phase.
+        anchors: what weights decay to, by name, instead of zero.
     """
     params = dict(model.named_parameters())
-    buckets: dict[tuple[float, float], list[str]] = defaultdict(list)
+    buckets: dict[tuple[float, float, bool], list[str]] = defaultdict(list)
     for rule in ledger.params:
         if rule.trains:
-            buckets[rule.lr, rule.weight_decay].append(rule.name)
+            is_anchored = rule.weight_decay > 0 and rule.name in anchors
+            buckets[rule.lr, rule.weight_decay, is_anchored].append(rule.name)
     groups = [
         {
             "params": [params[name] for name in names],
             "names": names,
             "peak_lr": lr,
             "lr": lr,
-            "weight_decay": weight_decay,
+            # torch's own decay knows zero only.
+            "weight_decay": 0.0 if is_anchored else weight_decay,
+            "anchor_decay": weight_decay,
+            "anchors": [anchors[name] for name in names] if is_anchored else [],
         }
-        for (lr, weight_decay), names in buckets.items()
+        for (lr, weight_decay, is_anchored), names in buckets.items()
     ]
     fused = all(param.device.type in {"cpu", "cuda"} for param in params.values())
+    optimizer: torch.optim.Optimizer
     match spec:
         case AdamW():
-            return torch.optim.AdamW(groups, betas=spec.betas, eps=spec.eps, fused=fused)
+            optimizer = torch.optim.AdamW(groups, betas=spec.betas, eps=spec.eps, fused=fused)
+            optimizer.register_step_pre_hook(_pull_weights)
         case SGD():
-            return torch.optim.SGD(
+            optimizer = torch.optim.SGD(
                 groups, momentum=spec.momentum, nesterov=spec.nesterov, fused=fused
             )
+            optimizer.register_step_pre_hook(_pull_gradients)
         case _:
             assert_never(spec)
+    return optimizer
+
+
+@torch.no_grad()
+def _pull_weights(optimizer: torch.optim.Optimizer, *_: Any) -> None:  # noqa: ANN401
+    """Decay towards the anchors as AdamW decays towards zero: beside the gradient."""
+    for group in optimizer.param_groups:
+        if group["anchors"]:
+            torch._foreach_lerp_(
+                group["params"], group["anchors"], group["lr"] * group["anchor_decay"]
+            )
+
+
+@torch.no_grad()
+def _pull_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:  # noqa: ANN401
+    """Decay towards the anchors as SGD decays towards zero: as a part of the gradient."""
+    for group in optimizer.param_groups:
+        for param, anchor in zip(group["params"], group["anchors"], strict=False):
+            if param.grad is not None:
+                param.grad.add_(param - anchor, alpha=group["anchor_decay"])
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

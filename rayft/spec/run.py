@@ -7,7 +7,10 @@ from pydantic import Field, model_validator
 from rayft.spec.augment import AugmentSpec, RandomResizedCrop
 from rayft.spec.base import Positive, Spec
 from rayft.spec.data import DataSpec, LocalCacheSpec
+from rayft.spec.duration import LengthText
+from rayft.spec.mix import MixSpec
 from rayft.spec.model import ModelSpec
+from rayft.spec.test_time import TestTimeSpec
 from rayft.spec.training import (
     AdamW,
     CheckpointSpec,
@@ -17,6 +20,7 @@ from rayft.spec.training import (
     OptimizerSpec,
     PhaseSpec,
     ScheduleSpec,
+    check_phases,
 )
 
 
@@ -81,10 +85,15 @@ class RunSpec(Spec):
     """Where rows come from and how they are split."""
     augment: tuple[AugmentSpec, ...] = ()
     """Random changes to training images, in this order."""
+    mix: tuple[MixSpec, ...] = ()
+    """Training images put together from two rows, after `augment`; where several kinds are listed,
+    each takes its share of the rows."""
     model: ModelSpec
     """Backbone and heads."""
     phases: tuple[PhaseSpec, ...] = Field(min_length=1)
     """Stages of the run, in this order."""
+    total: LengthText | None = None
+    """Length of the whole run, where phases take shares of it (`for: 30%`)."""
     optimizer: OptimizerSpec = AdamW(kind="adamw")
     """How parameters move."""
     schedule: ScheduleSpec = CosineSchedule(kind="cosine")
@@ -105,6 +114,8 @@ class RunSpec(Spec):
     """Average of the weights."""
     early_stopping: EarlyStoppingSpec | None = None
     """End a phase early."""
+    test_time: TestTimeSpec | None = None
+    """Views of each row in evaluation and prediction."""
     best_metric: str | None = None
     """Metric that chooses the best checkpoint; left out: `validation/accuracy`, or the last
     checkpoint where there is no validation split."""
@@ -147,6 +158,33 @@ class RunSpec(Spec):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two phases are named {twice[0]!r}; give each its own name")
+        check_phases(self.phases, self.total, has_validation=self.data.validation is not None)
+        return self
+
+    @model_validator(mode="after")
+    def _mixes_share_the_rows(self) -> Self:
+        total = sum(mix.probability for mix in self.mix)
+        if total > 1 + 1e-9:
+            raise ValueError(
+                f"the probabilities of mix add up to {total:g}, and each is a share of the rows; "
+                "make them add up to 1 at most"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _decay_has_somewhere_to_go(self) -> Self:
+        if self.optimizer.decay_towards == "zero":
+            return self
+        if not self.optimizer.weight_decay:
+            raise ValueError(
+                "optimizer.decay_towards has no effect while optimizer.weight_decay is 0; "
+                "remove it, or set weight_decay"
+            )
+        if self.model.backbone.weights == "none":
+            raise ValueError(
+                "optimizer.decay_towards is pretrained, and model.backbone.weights is none; "
+                "remove it, or choose pretrained weights"
+            )
         return self
 
     @model_validator(mode="after")

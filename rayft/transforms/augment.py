@@ -6,29 +6,17 @@ not on the rows beside it, their order, the process or its number of threads.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rayft.errors import Problem, SpecError
-from rayft.spec.augment import (
-    AugmentSpec,
-    ColorJitter,
-    HorizontalFlip,
-    RandomCrop,
-    RandomResizedCrop,
-    Rotation,
-    VerticalFlip,
-)
+from rayft.spec.augment import AugmentSpec, GaussianBlur, RandomCrop
 from rayft.transforms.blocks import run_in_blocks
-from rayft.transforms.color import JitterColor
-from rayft.transforms.crop import CropRandomly
-from rayft.transforms.flip import FlipHorizontally, FlipVertically
+from rayft.transforms.build import make_operation
 from rayft.transforms.operation import Images, Operation
-from rayft.transforms.resized_crop import CropAndResizeRandomly
-from rayft.transforms.rng import operation_uniforms
-from rayft.transforms.rotation import Rotate
+from rayft.transforms.rng import Epoch, operation_uniforms
 
 Load = Callable[[slice], Images]
 """Gives the images [n, H, W, 3] of some rows of a batch; called from several threads at once."""
@@ -43,7 +31,7 @@ class Augmentation:
     image_size: int
     seed: int
 
-    def __call__(self, images: Images, row_ids: NDArray[np.int64], *, epoch: int) -> Images:
+    def __call__(self, images: Images, row_ids: NDArray[np.int64], *, epoch: Epoch) -> Images:
         """Return one version of each image, the same one for the same row and epoch.
 
         An operation's random numbers are keyed by its place in the list, so two flips in one
@@ -53,7 +41,8 @@ class Augmentation:
             images: [B, H, W, C] stored images, left as they are; `image_size` high and wide,
                 unless the list resizes them.
             row_ids: [B] ids of the rows.
-            epoch: from 0; in a cache of the frozen prefix, the number of the view.
+            epoch: from 0, for all rows, or [B] for each; in a cache of the frozen prefix, the
+                number of the view.
 
         Returns:
             [B, image_size, image_size, C]; `images` itself where the list is empty.
@@ -72,7 +61,7 @@ class Augmentation:
         return result
 
     def of_loaded(
-        self, load: Load, row_ids: NDArray[np.int64], *, epoch: int, threads: int
+        self, load: Load, row_ids: NDArray[np.int64], *, epoch: Epoch, threads: int
     ) -> Images:
         """Do the same with images that are loaded a few at a time, as they are needed.
 
@@ -102,7 +91,7 @@ class Augmentation:
         load: Load,
         row_ids: NDArray[np.int64],
         *,
-        epoch: int,
+        epoch: Epoch,
         threads: int,
     ) -> None:
         if not len(row_ids):
@@ -124,7 +113,7 @@ class Augmentation:
             raise ValueError(
                 f"images must be uint8 [B, H, W, C], got {images.dtype} {list(images.shape)}"
             )
-        resizes = any(isinstance(each, CropAndResizeRandomly) for each in self.operations)
+        resizes = any(operation.resizes for operation in self.operations)
         height, width = images.shape[1:3]
         if not resizes and (height, width) != (self.image_size, self.image_size):
             raise ValueError(
@@ -147,10 +136,10 @@ def make_augmentation(
         A function of a batch, its row ids and the epoch.
 
     Raises:
-        SpecError: an image is too small to be padded with its reflection.
+        SpecError: an image is too small for its border to be mirrored as far as an operation needs.
     """
-    _check_padding(specs, image_size)
-    operations = tuple(_make_operation(spec, image_size) for spec in specs)
+    _check_borders(specs, image_size)
+    operations = tuple(make_operation(spec, image_size=image_size) for spec in specs)
     return Augmentation(operations=operations, image_size=image_size, seed=seed)
 
 
@@ -177,40 +166,29 @@ def center_crop(images: Images, size: int) -> Images:
     return images[:, top : top + size, left : left + size]
 
 
-def _make_operation(spec: AugmentSpec, image_size: int) -> Operation:
-    match spec:
-        case HorizontalFlip():
-            return FlipHorizontally(spec.probability)
-        case VerticalFlip():
-            return FlipVertically(spec.probability)
-        case RandomCrop():
-            return CropRandomly(spec.padding, spec.padding_mode)
-        case RandomResizedCrop():
-            return CropAndResizeRandomly(spec.scale, spec.ratio, image_size)
-        case Rotation():
-            return Rotate(spec.degrees)
-        case ColorJitter():
-            return JitterColor(
-                brightness=spec.brightness,
-                contrast=spec.contrast,
-                saturation=spec.saturation,
-                hue=spec.hue,
-            )
-        case _:
-            assert_never(spec)
-
-
-def _check_padding(specs: tuple[AugmentSpec, ...], image_size: int) -> None:
+def _check_borders(specs: tuple[AugmentSpec, ...], image_size: int) -> None:
     problems = [
-        Problem(
-            f"augment.{place}.padding",
-            f"{spec.padding} pixels cannot be mirrored from an image of {image_size} pixels",
-            f"set it to {image_size - 1} or less, or set padding_mode to constant",
-        )
+        problem
         for place, spec in enumerate(specs)
-        if isinstance(spec, RandomCrop)
-        and spec.padding_mode == "reflect"
-        and spec.padding >= image_size
+        if (problem := _border_problem(spec, f"augment.{place}", image_size))
     ]
     if problems:
         raise SpecError(*problems)
+
+
+def _border_problem(spec: AugmentSpec, where: str, image_size: int) -> Problem | None:
+    match spec:
+        case RandomCrop(padding_mode="reflect", padding=padding) if padding >= image_size:
+            return Problem(
+                f"{where}.padding",
+                f"{padding} pixels cannot be mirrored from an image of {image_size} pixels",
+                f"set it to {image_size - 1} or less, or set padding_mode to constant",
+            )
+        case GaussianBlur(kernel_size=size) if size // 2 >= image_size:
+            return Problem(
+                f"{where}.kernel_size",
+                f"half of {size} pixels cannot be mirrored from an image of {image_size} pixels",
+                f"set it to {2 * image_size - 1} or less",
+            )
+        case _:
+            return None

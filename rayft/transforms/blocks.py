@@ -8,7 +8,7 @@ from the file to the batch.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-_BYTES_PER_BLOCK = 2**21
+_BYTES_PER_BLOCK = 2**20
 
 
 def run_in_blocks(

@@ -1,8 +1,8 @@
 """Changing brightness, contrast, saturation and hue, each image by its own factors.
 
-The four follow each other in this order on float32 values, each ends with a clamp to 0..255, and
-the result is rounded once, at the end. torchvision cuts the fraction off after each of them; one
-alone is within one grey level of it (factors up to 2), a chain stays nearer to the exact values.
+The four follow each other in this order, each ends with a clamp to 0..255. Values are rounded after
+saturation and after hue. torchvision cuts the fraction off after each of the four; one alone is
+within one grey level of it, a chain within two of the exact values.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from rayft.transforms.blend import blend_colors
 from rayft.transforms.operation import Images, row_blocks
 from rayft.transforms.rng import Uniforms
 
@@ -30,6 +31,7 @@ class JitterColor:
     """Changes colours by random factors; 0 leaves that property as it is."""
 
     num_draws: ClassVar[int] = 4
+    resizes: ClassVar[bool] = False
     brightness: float
     contrast: float
     saturation: float
@@ -52,30 +54,48 @@ class JitterColor:
             raise ValueError(
                 f"color_jitter needs RGB images, got {images.shape[3]} channels; remove it"
             )
-        factors = self._factors(draws)
-        result = np.empty(images.shape, np.uint8)
-        for rows in row_blocks(images):
-            planes = _split_channels(images[rows])
-            self._change(planes, factors[rows])
-            _join_channels(planes, result[rows])
-        return result
-
-    def _factors(self, draws: Uniforms) -> NDArray[np.float32]:
         spread = (self.brightness, self.contrast, self.saturation, self.hue)
         factors = (1, 1, 1, 0) + (2 * draws - 1) * spread
-        factors[:, :3] = factors[:, :3].clip(min=0)
-        return factors.astype(np.float32)
+        if any(spread[:3]):
+            images = blend_colors(images, factors[:, :3].clip(min=0))
+        return shift_hue(images, factors[:, 3]) if self.hue else images
 
-    def _change(self, planes: Planes, factors: NDArray[np.float32]) -> None:
-        brightness, contrast, saturation, hue = factors.T[:, :, None]  # each [B, 1]
-        if self.brightness:
-            _scale_brightness(planes, brightness)
-        if self.contrast:
-            _scale_contrast(planes, contrast)
-        if self.saturation:
-            _scale_saturation(planes, saturation)
-        if self.hue:
-            _shift_hue(planes, hue)
+
+def shift_hue(images: Images, turns: NDArray[np.float64]) -> Images:
+    """Turn the colour wheel.
+
+    Args:
+        images: [B, H, W, 3].
+        turns: [B], 1 is a full turn.
+
+    Returns:
+        [B, H, W, 3].
+    """
+    result = np.empty(images.shape, np.uint8)
+    for rows in row_blocks(images):
+        planes = _split_channels(images[rows])
+        _shift_hue(planes, turns[rows, None].astype(np.float32))
+        _join_channels(planes, result[rows])
+    return result
+
+
+def to_grey(images: Images) -> Images:
+    """Give all channels the brightness to the eye, cut to whole numbers.
+
+    As torchvision's `rgb_to_grayscale` with three channels, of which a multiplication and an
+    addition may be one rounding: then one level of a rare pixel differs.
+
+    Args:
+        images: [B, H, W, 3].
+
+    Returns:
+        [B, H, W, 3].
+    """
+    result = np.empty(images.shape, np.uint8)
+    for rows in row_blocks(images):
+        grey = _grey(_split_channels(images[rows]))
+        result[rows] = grey.reshape(-1, *images.shape[1:3], 1)
+    return result
 
 
 def _split_channels(images: Images) -> Planes:
@@ -91,21 +111,6 @@ def _join_channels(planes: Planes, result: Images) -> None:
         result[..., channel] = plane.reshape(result.shape[:3])
 
 
-def _scale_brightness(planes: Planes, factor: NDArray[np.float32]) -> None:
-    planes *= factor
-    np.clip(planes, 0, 255, out=planes)
-
-
-def _scale_contrast(planes: Planes, factor: NDArray[np.float32]) -> None:
-    # Greys are whole numbers, so their sum is exact and has no order.
-    mean = _grey(planes).mean(axis=1, keepdims=True, dtype=np.float64)
-    _blend(planes, mean.astype(np.float32), factor)
-
-
-def _scale_saturation(planes: Planes, factor: NDArray[np.float32]) -> None:
-    _blend(planes, _grey(planes), factor)
-
-
 def _grey(planes: Planes) -> Plane:
     """Return the brightness to the eye, in whole numbers."""
     red, green, blue = planes
@@ -114,12 +119,6 @@ def _grey(planes: Planes) -> Plane:
     grey += blue * _GREY[2]
     np.floor(grey, out=grey)
     return grey
-
-
-def _blend(planes: Planes, other: NDArray[np.float32], factor: NDArray[np.float32]) -> None:
-    planes *= factor
-    planes += other * (1 - factor)
-    np.clip(planes, 0, 255, out=planes)
 
 
 def _shift_hue(planes: Planes, turns: NDArray[np.float32]) -> None:

@@ -17,6 +17,7 @@ class FlipHorizontally:
     """Mirrors left and right; the same bytes as torchvision's `hflip`."""
 
     num_draws: ClassVar[int] = 1
+    resizes: ClassVar[bool] = False
     probability: float
 
     def __call__(self, images: Images, draws: Uniforms) -> Images:
@@ -29,11 +30,12 @@ class FlipHorizontally:
         Returns:
             [B, H, W, C].
         """
-        mirrored = np.flatnonzero(draws[:, 0] < self.probability)
-        result = images.copy()
-        parts = np.ascontiguousarray(images[mirrored])
-        _mirror_lines(parts.reshape(-1, *images.shape[2:]))
-        result[mirrored] = parts
+        result = np.empty(images.shape, np.uint8)
+        for row, is_mirrored in enumerate((draws[:, 0] < self.probability).tolist()):
+            if is_mirrored:
+                _mirror(images[row], result[row])
+            else:
+                result[row] = images[row]
         return result
 
 
@@ -43,6 +45,7 @@ class FlipVertically:
     """Mirrors top and bottom; the same bytes as torchvision's `vflip`."""
 
     num_draws: ClassVar[int] = 1
+    resizes: ClassVar[bool] = False
     probability: float
 
     def __call__(self, images: Images, draws: Uniforms) -> Images:
@@ -61,12 +64,14 @@ class FlipVertically:
         return result
 
 
-def _mirror_lines(lines: NDArray[np.uint8]) -> None:
-    """Reverse each line of pixels [lines, W, C], in place.
+def _mirror(image: NDArray[np.uint8], result: NDArray[np.uint8]) -> None:
+    """Reverse each line of pixels of an image [H, W, C].
 
     torch reverses pixels of a few bytes with vector instructions, numpy one by one.
     """
-    num_lines = max(1, VALUES_IN_ONE_THREAD // max(1, lines[:1].size))
-    for start in range(0, len(lines), num_lines):
-        some = lines[start : start + num_lines]
-        some[...] = torch.from_numpy(some).flip(1).numpy()
+    num_lines = max(1, VALUES_IN_ONE_THREAD // max(1, image[0].size))
+    for start in range(0, len(image), num_lines):
+        lines = image[start : start + num_lines]
+        # torch warns of memory that it may not write to, though it would not.
+        given = lines if lines.flags.writeable else lines.copy()
+        result[start : start + num_lines] = torch.from_numpy(given).flip(1).numpy()

@@ -6,8 +6,9 @@ rounds is done by numpy functions of one rounding each; a fused or blocked one (
 may round differently for another batch size.
 """
 
-from collections.abc import Iterator
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,13 @@ _VALUES_PER_BLOCK = 2**17
 class Operation(Protocol):
     """Changes each image of a batch by its own random numbers."""
 
-    num_draws: ClassVar[int]
-    """Random numbers that one row needs."""
+    @property
+    def num_draws(self) -> int:
+        """Random numbers that one row needs."""
+        ...
+
+    resizes: ClassVar[bool]
+    """Whether it takes images of any size and gives them the model's; others keep the size."""
 
     def __call__(self, images: Images, draws: Uniforms) -> Images:
         """Return the changed images; `images` is left as it is.
@@ -44,6 +50,50 @@ class Operation(Protocol):
             [B, H, W, C], in new memory; H and W may be new.
         """
         ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ChangeSome:
+    """Changes a share of the rows in a way that needs no random numbers, and copies the others."""
+
+    num_draws: ClassVar[int] = 1
+    resizes: ClassVar[bool] = False
+    probability: float
+    change: Callable[[Images], Images]
+    """Gives the changed images, as an operation does."""
+
+    def __call__(self, images: Images, draws: Uniforms) -> Images:
+        """Return a copy in which the rows that drew below `probability` are changed.
+
+        Args:
+            images: [B, H, W, C].
+            draws: [B, 1].
+
+        Returns:
+            [B, H, W, C].
+        """
+        chosen = draws[:, 0] < self.probability
+        return change_rows(images, np.flatnonzero(chosen), self.change)
+
+
+def change_rows(
+    images: Images, rows: NDArray[np.intp], change: Callable[[Images], Images]
+) -> Images:
+    """Return a copy of the images in which some are changed, all of these together.
+
+    Args:
+        images: [B, H, W, C].
+        rows: [n] places of the images to change.
+        change: gives the changed images [n, H, W, C]; not called where n is 0.
+
+    Returns:
+        [B, H, W, C].
+    """
+    result = images.copy()
+    if len(rows):
+        result[rows] = change(images[rows])
+    return result
 
 
 def row_blocks(images: Images) -> Iterator[slice]:

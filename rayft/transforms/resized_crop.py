@@ -27,6 +27,7 @@ class CropAndResizeRandomly:
     """
 
     num_draws: ClassVar[int] = 2 * NUM_ATTEMPTS + 2
+    resizes: ClassVar[bool] = True
     scale: tuple[float, float]
     ratio: tuple[float, float]
     image_size: int

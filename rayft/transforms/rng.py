@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 Uniforms = NDArray[np.float64]
 """[B, num], each in [0, 1): the random numbers of B rows for one operation."""
 
+Epoch = int | NDArray[np.int64]
+
 _MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], np.uint64)
 _KEY_STEPS = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
 _NUM_ROUNDS = 10
@@ -27,7 +29,7 @@ _BLOCK_BITS = 16
 
 
 def row_uniforms(
-    seed: int, epoch: int, row_ids: NDArray[np.int64], *, operation: int, num: int
+    seed: int, epoch: Epoch, row_ids: NDArray[np.int64], *, operation: int, num: int
 ) -> Uniforms:
     """Return the random numbers of some rows for one operation of one epoch.
 
@@ -36,7 +38,7 @@ def row_uniforms(
 
     Args:
         seed: the run's seed; its low 64 bits count.
-        epoch: from 0, below 2**32.
+        epoch: from 0, below 2**32; one for all rows, or [n] one for each.
         row_ids: [n] ids of the rows.
         operation: place of the operation in the list, from 0, below 2**16.
         num: numbers for each row, below 2**18.
@@ -48,7 +50,7 @@ def row_uniforms(
 
 
 def operation_uniforms(
-    seed: int, epoch: int, row_ids: NDArray[np.int64], *, nums: Sequence[int]
+    seed: int, epoch: Epoch, row_ids: NDArray[np.int64], *, nums: Sequence[int]
 ) -> list[Uniforms]:
     """Return `row_uniforms` of the operations 0, 1, ... in one pass.
 
@@ -92,7 +94,7 @@ def philox4x32(counters: NDArray[np.uint64], key: NDArray[np.uint64]) -> NDArray
 
 
 def _draw(
-    seed: int, epoch: int, row_ids: NDArray[np.int64], nums: Mapping[int, int]
+    seed: int, epoch: Epoch, row_ids: NDArray[np.int64], nums: Mapping[int, int]
 ) -> list[Uniforms]:
     blocks = [
         operation << _BLOCK_BITS | block
@@ -115,7 +117,9 @@ def _num_blocks(num: int) -> int:
     return -(-num // _WORDS_PER_BLOCK)
 
 
-def _counters(epoch: int, row_ids: NDArray[np.int64], blocks: Sequence[int]) -> NDArray[np.uint64]:
+def _counters(
+    epoch: Epoch, row_ids: NDArray[np.int64], blocks: Sequence[int]
+) -> NDArray[np.uint64]:
     ids = row_ids.astype(np.uint64)
     counters = np.empty((4, len(blocks), len(ids)), np.uint64)
     counters[0] = ids & _WORD_MASK

@@ -75,5 +75,5 @@ def test_pinned_batches_arrive_as_they_were_sent(
         assert sent.images.is_contiguous(memory_format=layout)
         # The device may multiply and add in one rounding.
         torch.testing.assert_close(sent.images.cpu(), expected.images, atol=2e-6, rtol=1e-6)
-        assert torch.equal(sent.labels.cpu(), expected.labels)
+        assert torch.equal(sent.targets.labels.cpu(), expected.targets.labels)
         assert torch.equal(sent.weights.cpu(), expected.weights)

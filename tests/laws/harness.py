@@ -30,6 +30,7 @@ from rayft.engine.run import Ports, Run
 from rayft.errors import RayftError, Stopped
 from rayft.feed.feed import InProcessFeed
 from rayft.models.facts import model_facts
+from rayft.models.weights import LoadedWeights
 from rayft.plan.facts import ClusterFacts, Speeds
 from rayft.plan.run_plan import RunPlan, make_plan
 from rayft.spec.run import RunSpec
@@ -199,6 +200,7 @@ def run_group(
     *,
     stop_after: int | None = None,
     kill_after: int | None = None,
+    weights: LoadedWeights | None = None,
 ) -> Result | None:
     """Train with as many processes as the spec has workers; None where rank 0 was killed."""
     plan = make_test_plan(spec, prepared)
@@ -213,6 +215,7 @@ def run_group(
                 kwargs={
                     "stop_after": stop_after,
                     "kill_after": kill_after,
+                    "weights": weights,
                     "environment": _storage_environment(),
                 },
             )
@@ -262,6 +265,7 @@ def _worker(
     *,
     stop_after: int | None,
     kill_after: int | None,
+    weights: LoadedWeights | None,
     environment: dict[str, str],
 ) -> None:
     os.environ.update(environment)
@@ -278,7 +282,7 @@ def _worker(
     run = make_run(
         plan,
         data_fingerprint=dataset.fingerprint,
-        weights=None,
+        weights=weights,
         device=device,
         ports=Ports(
             feed=feed,

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from rayft.data.prepare import PreparedDataset
+from rayft.models.model import make_model
+from rayft.models.weights import LoadedWeights
 from tests.laws.harness import Result, make_spec, run_group
 
 STATEFUL: dict[str, Any] = {
@@ -55,6 +57,26 @@ def test_killed_and_resumed_equals_never_killed(
     assert resumed.digest == never_killed.digest
     assert resumed.rows == never_killed.rows[len(never_killed.rows) - len(resumed.rows) :]
     assert 0 < len(resumed.rows) < len(never_killed.rows)
+
+
+def test_weights_decay_to_where_they_started_after_a_resume_too(
+    prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    """A resumed attempt gets no pretrained weights: a checkpoint suffices."""
+    model = make_spec().model_dump(mode="json")["model"]
+    model["backbone"]["weights"] = {"file": "given.safetensors"}
+    decay = {"kind": "adamw", "weight_decay": 20.0, "decay_towards": "pretrained"}
+    spec = spec_for(1, model=model, optimizer=decay)
+    pretrained = make_model(spec.model, num_classes=3, seed=99).backbone.net.state_dict()
+    given = LoadedWeights(state=pretrained, source="a test", sha256="")
+
+    never_killed = run_group(spec, prepared, tmp_path / "whole", weights=given)
+    assert run_group(spec, prepared, tmp_path / "killed", kill_after=6, weights=given) is None
+    resumed = run_group(spec, prepared, tmp_path / "killed")
+
+    assert never_killed is not None
+    assert resumed is not None
+    assert resumed.digest == never_killed.digest
 
 
 def test_many_kills_in_a_row_converge_to_the_same_bits(

@@ -31,6 +31,22 @@ def plain(prepared: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
+def put_together(
+    prepared: PreparedDataset, tmp_path_factory: pytest.TempPathFactory
+) -> list[Result]:
+    """Runs whose images are made of two rows, whose rows are balanced and whose classes weigh."""
+    folder = tmp_path_factory.mktemp("put_together")
+    written = make_spec().model_dump(mode="json")
+    heads = {"label": {"kind": "classification", "class_weights": {"stripe1": 2.0}}}
+    changes = {
+        "mix": [{"kind": "mixup", "probability": 0.5}, {"kind": "cutmix", "probability": 0.4}],
+        "data": {**written["data"], "order": "balanced"},
+        "model": {**written["model"], "heads": heads},
+    }
+    return [run(prepared, folder, num, reduction="exact", **changes) for num in WORKERS]
+
+
+@pytest.fixture(scope="module")
 def exact(prepared: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
     folder = tmp_path_factory.mktemp("exact")
     heads = {"label": {"kind": "classification", "dropout": 0.3, "hidden": [32]}}
@@ -68,6 +84,14 @@ def test_metrics_are_over_all_rows_of_all_workers(plain: list[Result]) -> None:
 
 def test_exact_reduction_gives_every_bit_on_any_number_of_workers(exact: list[Result]) -> None:
     assert exact[0].digest == exact[1].digest == exact[2].digest
+
+
+def test_rows_that_are_put_together_and_balanced_give_every_bit_as_well(
+    put_together: list[Result], exact: list[Result]
+) -> None:
+    assert put_together[0].digest == put_together[1].digest == put_together[2].digest
+    assert put_together[0].rows == put_together[2].rows
+    assert put_together[0].digest != exact[0].digest
 
 
 def test_exact_reduction_gives_every_bit_of_every_metric(exact: list[Result]) -> None:

@@ -9,15 +9,22 @@ from tests.laws.harness import make_spec, make_test_plan, prepare
 
 pytestmark = pytest.mark.ray
 
+PUT_TOGETHER = {
+    "mix": [{"kind": "mixup", "probability": 0.5}, {"kind": "cutmix", "probability": 0.4}],
+    "data": {**make_spec().model_dump(mode="json")["data"], "order": "balanced"},
+}
+
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(("num_workers", "rows_per_device"), [(1, 16), (2, 4), (4, 4)])
 @pytest.mark.parametrize("start_step", [0, 3])
+@pytest.mark.parametrize("puts_together", [False, True])
 def test_the_same_bytes_wherever_batches_are_made(
     tmp_path_factory: pytest.TempPathFactory,
     num_workers: int,
     rows_per_device: int,
     start_step: int,
+    puts_together: bool,
 ) -> None:
     from rayft.data.stream import RayDataFeed
 
@@ -30,6 +37,7 @@ def test_the_same_bytes_wherever_batches_are_made(
             {"kind": "color_jitter", "brightness": 0.3, "hue": 0.1},
             {"kind": "horizontal_flip"},
         ],
+        **(PUT_TOGETHER if puts_together else {}),
     )
     prepared = prepare(spec, tmp_path_factory.mktemp("stores"))
     plan = make_test_plan(spec, prepared)
@@ -52,6 +60,11 @@ def test_the_same_bytes_wherever_batches_are_made(
                 assert np.array_equal(one.labels, other.labels)
                 assert np.array_equal(one.ticket.row_ids, other.ticket.row_ids)
                 assert one.ticket.num_rows == other.ticket.num_rows
+                assert bool(one.mix) == bool(other.mix) == puts_together
+                if one.mix and other.mix:
+                    assert np.array_equal(one.mix.labels, other.mix.labels)
+                    assert np.array_equal(one.mix.shares, other.mix.shares)
+                    assert one.mix.shares.dtype == other.mix.shares.dtype
 
 
 def test_blocks_may_end_anywhere() -> None:

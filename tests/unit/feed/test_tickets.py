@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rayft.feed.tickets import Ticket, evaluation_tickets, training_tickets
+from rayft.feed.tickets import Ticket, TrainingRows, evaluation_tickets, training_tickets
 from rayft.plan.run_plan import RunPlan
 from tests.unit.plan.conftest import model_facts, planned
 
@@ -19,8 +19,9 @@ Planned = Callable[..., RunPlan]
 def steps_of(plan: RunPlan, phase: int, start: int = 0) -> list[list[Ticket]]:
     """Return each step's tickets of all ranks, in the order of shards."""
     ids = np.arange(plan.data.num_rows("train")) * 2
+    rows = TrainingRows(row_ids=ids, labels=(ids >= 2 * plan.data.counts["train"][0]).astype(int))
     streams = [
-        training_tickets(plan, plan.phases[phase], ids, rank=rank, start_step=start)
+        training_tickets(plan, plan.phases[phase], rows, rank=rank, start_step=start)
         for rank in range(plan.resources.world_size)
     ]
     return [[ticket for shards in step for ticket in shards] for step in zip(*streams, strict=True)]
@@ -126,3 +127,43 @@ def test_evaluation_batches_are_the_same_on_any_number_of_workers() -> None:
         }
 
     assert batches(1) == batches(2) == batches(4)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_partners_are_other_rows_of_the_step_on_any_number_of_workers(
+    planned: Planned, num_workers: int
+) -> None:
+    plan = planned(global_batch_size=8, scaling={"num_workers": num_workers})
+
+    for step in steps_of(plan, 0):
+        rows = rows_of(step)
+        partners = [
+            int(row)
+            for ticket in step
+            if ticket.partners is not None
+            for row in ticket.partners.row_ids[: ticket.num_rows]
+        ]
+        assert partners == [*rows[1:], rows[0]]
+
+
+def test_rows_that_only_fill_the_shape_have_partners_too(planned: Planned) -> None:
+    plan = planned(rows=9, global_batch_size=8, scaling={"num_workers": 4})
+
+    for ticket in steps_of(plan, 0)[1]:
+        assert ticket.partners is not None
+        assert len(ticket.partners.row_ids) == len(ticket.row_ids) == len(ticket.views)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_balanced_steps_are_the_same_on_any_number_of_workers(
+    planned: Planned, num_workers: int
+) -> None:
+    data = {"train": {"kind": "folder", "path": "photos"}, "order": "balanced"}
+    alone = planned(global_batch_size=8, data=data)
+    shared = planned(global_batch_size=8, data=data, scaling={"num_workers": num_workers})
+
+    ours = [rows_of(step) for step in steps_of(shared, 0)]
+
+    assert ours == [rows_of(step) for step in steps_of(alone, 0)]
+    rare = sum(row >= 2 * alone.data.counts["train"][0] for step in ours for row in step)
+    assert rare == sum(map(len, ours)) // 2

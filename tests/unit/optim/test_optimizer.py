@@ -51,7 +51,7 @@ def step(net: nn.ModuleDict, optimizer: torch.optim.Optimizer, seed: int) -> Non
 def test_every_trained_parameter_has_its_rate_and_decay_and_no_other_is_there() -> None:
     net = model()
 
-    optimizer = make_optimizer(SPECS[0], net, ledger({"low": 0.1, "high": 0.2}))
+    optimizer = make_optimizer(SPECS[0], net, ledger({"low": 0.1, "high": 0.2}), anchors={})
 
     found = {
         name: (group["lr"], group["weight_decay"])
@@ -67,7 +67,7 @@ def test_every_trained_parameter_has_its_rate_and_decay_and_no_other_is_there() 
 
 
 def test_rates_are_set_from_the_peak_each_time() -> None:
-    optimizer = make_optimizer(SPECS[0], model(), ledger({"high": 0.2}))
+    optimizer = make_optimizer(SPECS[0], model(), ledger({"high": 0.2}), anchors={})
 
     set_learning_rates(optimizer, 0.5)
     set_learning_rates(optimizer, 0.25)
@@ -79,12 +79,12 @@ def test_rates_are_set_from_the_peak_each_time() -> None:
 def test_saved_state_goes_on_bit_for_bit(spec: Any) -> None:
     net, resumed = model(), model()
     rules = ledger({"low": 0.01, "high": 0.02})
-    optimizer = make_optimizer(spec, net, rules)
+    optimizer = make_optimizer(spec, net, rules, anchors={})
     for seed in range(3):
         step(net, optimizer, seed)
     saved = {name: value.clone() for name, value in optimizer_state(optimizer).items()}
     resumed.load_state_dict(net.state_dict())
-    again = make_optimizer(spec, resumed, rules)
+    again = make_optimizer(spec, resumed, rules, anchors={})
     load_optimizer_state(again, saved)
 
     for seed in range(3, 6):
@@ -101,10 +101,10 @@ def test_at_a_thaw_parameters_that_go_on_keep_their_state_and_new_ones_start_emp
     spec: Any,
 ) -> None:
     net = model()
-    first = make_optimizer(spec, net, ledger({"high": 0.02}))
+    first = make_optimizer(spec, net, ledger({"high": 0.02}), anchors={})
     step(net, first, 0)
 
-    second = make_optimizer(spec, net, ledger({"low": 0.01, "high": 0.02}))
+    second = make_optimizer(spec, net, ledger({"low": 0.01, "high": 0.02}), anchors={})
     load_optimizer_state(second, optimizer_state(first))
 
     names = {name.partition("|")[0] for name in optimizer_state(second)}
@@ -116,7 +116,7 @@ def test_at_a_thaw_parameters_that_go_on_keep_their_state_and_new_ones_start_emp
 def test_the_average_is_the_textbook_recursion() -> None:
     net = model()
     average = WeightAverage(net, decay=0.5)
-    optimizer = make_optimizer(SPECS[1], net, ledger({"high": 0.02}))
+    optimizer = make_optimizer(SPECS[1], net, ledger({"high": 0.02}), anchors={})
     for name, param in net.named_parameters():
         param.requires_grad_(name.startswith("high"))
     expected: torch.Tensor | None = None
@@ -147,3 +147,40 @@ def test_applied_averages_are_taken_back_bit_for_bit() -> None:
         )
 
     assert torch.equal(net["high"].weight, current)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
+def test_weights_decay_towards_their_anchors_and_the_others_towards_zero(spec: Any) -> None:
+    net = model()
+    before = {name: param.detach().clone() for name, param in net.named_parameters()}
+    anchors = {"low.weight": torch.full((4, 4), 2.0), "low.bias": torch.full((4,), 2.0)}
+    optimizer = make_optimizer(spec, net, ledger({"low": 0.5, "high": 0.5}), anchors=anchors)
+
+    for param in net.parameters():
+        param.grad = torch.zeros_like(param)
+    optimizer.step()
+
+    after = dict(net.named_parameters())
+    pull = 0.5 * 0.1  # rate times decay
+    expected = before["low.weight"] + pull * (2.0 - before["low.weight"])
+    assert torch.allclose(after["low.weight"], expected)
+    assert torch.allclose(after["high.weight"], before["high.weight"] * (1 - pull))
+    assert torch.equal(after["low.bias"], before["low.bias"])
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
+def test_an_anchor_at_zero_is_the_usual_decay(spec: Any) -> None:
+    nets = [model(), model()]
+    anchors = {"low.weight": torch.zeros(4, 4), "high.weight": torch.zeros(4, 4)}
+    rates = ledger({"low": 0.05, "high": 0.02})
+    optimizers = [
+        make_optimizer(spec, net, rates, anchors=some)
+        for net, some in zip(nets, ({}, anchors), strict=True)
+    ]
+
+    for seed in range(3):
+        for net, optimizer in zip(nets, optimizers, strict=True):
+            step(net, optimizer, seed)
+
+    for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)

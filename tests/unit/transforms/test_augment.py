@@ -13,12 +13,25 @@ from hypothesis import strategies as st
 
 from rayft.errors import SpecError
 from rayft.spec.augment import (
+    Affine,
     AugmentSpec,
+    AutoContrast,
     ColorJitter,
+    Equalize,
+    GaussianBlur,
+    Grayscale,
     HorizontalFlip,
+    Invert,
+    Perspective,
+    Posterize,
+    RandAugment,
     RandomCrop,
+    RandomErasing,
     RandomResizedCrop,
     Rotation,
+    Sharpness,
+    Solarize,
+    TrivialAugment,
     VerticalFlip,
 )
 from rayft.transforms.augment import center_crop, make_augmentation
@@ -34,6 +47,22 @@ OPERATIONS: tuple[AugmentSpec, ...] = (
     RESIZED_CROP,
     Rotation(kind="rotation", degrees=30),
     ColorJitter(kind="color_jitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+    Affine(kind="affine", degrees=20, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=(9, 9)),
+    Affine(kind="affine", degrees=20, interpolation="bilinear"),
+    Perspective(kind="perspective"),
+    Perspective(kind="perspective", interpolation="nearest"),
+    Grayscale(kind="grayscale", probability=0.5),
+    Invert(kind="invert"),
+    Posterize(kind="posterize", bits=3),
+    Solarize(kind="solarize", threshold=128),
+    AutoContrast(kind="autocontrast"),
+    Equalize(kind="equalize"),
+    Sharpness(kind="sharpness", factor=2.0),
+    GaussianBlur(kind="gaussian_blur", kernel_size=5, probability=0.5),
+    RandomErasing(kind="random_erasing"),
+    RandomErasing(kind="random_erasing", value="random"),
+    TrivialAugment(kind="trivial_augment"),
+    RandAugment(kind="rand_augment", interpolation="bilinear"),
 )
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from rayft.transforms.blocks import blocks_of, run_in_blocks
 
-LARGE = 2**20
+LARGE = 2**19
 """Bytes of a row of which two fill a block."""
 
 

@@ -30,6 +30,8 @@ def test_zero_padding_may_be_larger_than_the_image() -> None:
     middle = np.full((200, 2), 0.5)
 
     assert np.array_equal(CropRandomly(2 * SIZE, "constant")(IMAGES, middle), IMAGES)
+    for outside in (np.zeros((200, 2)), np.full((200, 2), 1 - 2**-32)):
+        assert not CropRandomly(2 * SIZE, "constant")(IMAGES, outside).any()
 
 
 def test_every_place_is_drawn_equally_often() -> None:

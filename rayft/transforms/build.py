@@ -1,0 +1,153 @@
+"""From the specs of operations to the operations."""
+
+from functools import partial
+from typing import assert_never
+
+import numpy as np
+
+from rayft.spec.augment import (
+    Affine,
+    AugmentSpec,
+    AutoContrast,
+    ColorJitter,
+    Equalize,
+    GaussianBlur,
+    Grayscale,
+    HorizontalFlip,
+    Invert,
+    MovingSpec,
+    Perspective,
+    Posterize,
+    RandAugment,
+    RandomCrop,
+    RandomErasing,
+    RandomResizedCrop,
+    Rotation,
+    RuleSpec,
+    Sharpness,
+    Solarize,
+    TrivialAugment,
+    VerticalFlip,
+)
+from rayft.transforms.affine import MoveAffinely
+from rayft.transforms.color import JitterColor, to_grey
+from rayft.transforms.crop import CropRandomly
+from rayft.transforms.erasing import EraseRandomly
+from rayft.transforms.filters import BlurGaussian, sharpen
+from rayft.transforms.flip import FlipHorizontally, FlipVertically
+from rayft.transforms.operation import ChangeSome, Operation
+from rayft.transforms.perspective import ChangePerspective
+from rayft.transforms.policy import AugmentRandomly, AugmentTrivially
+from rayft.transforms.resized_crop import CropAndResizeRandomly
+from rayft.transforms.rotation import Rotate
+from rayft.transforms.tones import equalize, invert, posterize, solarize, stretch_contrast
+
+
+def make_operation(spec: AugmentSpec, *, image_size: int) -> Operation:
+    """Build one operation of the `augment:` list.
+
+    Args:
+        spec: its settings.
+        image_size: height and width that leave the list, in pixels.
+    """
+    match spec:
+        case (
+            HorizontalFlip()
+            | VerticalFlip()
+            | RandomCrop()
+            | RandomResizedCrop()
+            | Rotation()
+            | Affine()
+            | Perspective()
+        ):
+            return _make_moving(spec, image_size)
+        case (
+            Grayscale()
+            | Invert()
+            | Posterize()
+            | Solarize()
+            | AutoContrast()
+            | Equalize()
+            | Sharpness()
+        ):
+            return _make_rule(spec)
+        case ColorJitter():
+            return JitterColor(
+                brightness=spec.brightness,
+                contrast=spec.contrast,
+                saturation=spec.saturation,
+                hue=spec.hue,
+            )
+        case GaussianBlur():
+            return BlurGaussian(
+                kernel_size=spec.kernel_size, sigma=spec.sigma, probability=spec.probability
+            )
+        case RandomErasing():
+            return EraseRandomly(
+                probability=spec.probability, scale=spec.scale, ratio=spec.ratio, value=spec.value
+            )
+        case TrivialAugment():
+            return AugmentTrivially(
+                num_bins=spec.num_magnitude_bins, interpolation=spec.interpolation
+            )
+        case RandAugment():
+            return AugmentRandomly(
+                num_operations=spec.num_ops,
+                place=spec.magnitude,
+                num_bins=spec.num_magnitude_bins,
+                interpolation=spec.interpolation,
+            )
+        case _:
+            assert_never(spec)
+
+
+def _make_moving(spec: MovingSpec, image_size: int) -> Operation:
+    match spec:
+        case HorizontalFlip():
+            return FlipHorizontally(spec.probability)
+        case VerticalFlip():
+            return FlipVertically(spec.probability)
+        case RandomCrop():
+            return CropRandomly(spec.padding, spec.padding_mode)
+        case RandomResizedCrop():
+            return CropAndResizeRandomly(spec.scale, spec.ratio, image_size)
+        case Rotation():
+            return Rotate(spec.degrees)
+        case Affine():
+            return MoveAffinely(
+                degrees=spec.degrees,
+                translate=spec.translate,
+                scale=spec.scale,
+                shear=spec.shear,
+                interpolation=spec.interpolation,
+            )
+        case Perspective():
+            return ChangePerspective(
+                distortion=spec.distortion_scale,
+                probability=spec.probability,
+                interpolation=spec.interpolation,
+            )
+        case _:
+            assert_never(spec)
+
+
+def _make_rule(spec: RuleSpec) -> Operation:
+    match spec:
+        case Grayscale():
+            return ChangeSome(spec.probability, to_grey)
+        case Invert():
+            return ChangeSome(spec.probability, invert)
+        case Posterize():
+            return ChangeSome(spec.probability, partial(posterize, bits=np.array([spec.bits])))
+        case Solarize():
+            change = partial(solarize, thresholds=np.array([spec.threshold]))
+            return ChangeSome(spec.probability, change)
+        case AutoContrast():
+            return ChangeSome(spec.probability, stretch_contrast)
+        case Equalize():
+            return ChangeSome(spec.probability, equalize)
+        case Sharpness():
+            change = partial(sharpen, factors=np.array([spec.factor], np.float32))
+            return ChangeSome(spec.probability, change)
+        case _:
+            assert_never(spec)

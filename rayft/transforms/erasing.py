@@ -1,0 +1,87 @@
+"""Painting a random box of each image over."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayft.transforms.operation import Images
+from rayft.transforms.rng import Uniforms
+
+NUM_ATTEMPTS = 10
+_WORD = 2**32
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseRandomly:
+    """Fills a box of a share of the images with one value or with noise.
+
+    Boxes follow the law of torchvision's `RandomErasing`. Its values are those of the tensor it is
+    given, often normalised already; here they are pixels.
+
+    Source:
+        Zhong et al. 2020 (https://arxiv.org/abs/1708.04896), algorithm 1.
+    """
+
+    num_draws: ClassVar[int] = 2 * NUM_ATTEMPTS + 5
+    resizes: ClassVar[bool] = False
+    probability: float
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    value: int | Literal["random"]
+
+    def __call__(self, images: Images, draws: Uniforms) -> Images:
+        """Return a copy in which the rows that drew below `probability` have lost a box.
+
+        Args:
+            images: [B, H, W, C].
+            draws: [B, 25]; the first decides, ten are for areas, ten for ratios, then top and
+                left, then two for the noise.
+
+        Returns:
+            [B, H, W, C].
+        """
+        result = images.copy()
+        for row in np.flatnonzero(draws[:, 0] < self.probability).tolist():
+            numbers = draws[row, 1:].tolist()
+            top, left, height, width = self.box(numbers, images.shape[1], images.shape[2])
+            part = result[row, top : top + height, left : left + width]
+            part[...] = self._filling(numbers[-2:], part.shape)
+        return result
+
+    def box(self, draws: list[float], height: int, width: int) -> tuple[int, int, int, int]:
+        """Choose a box: the first of ten attempts that is smaller than the image along both sides.
+
+        Args:
+            draws: 22 or more numbers.
+            height: of the image.
+            width: of the image.
+
+        Returns:
+            Top, left, height and width in pixels; an empty box where no attempt fits.
+        """
+        log_ratios = math.log(self.ratio[0]), math.log(self.ratio[1])
+        for attempt in range(NUM_ATTEMPTS):
+            area = height * width * _between(self.scale, draws[attempt])
+            ratio = math.exp(_between(log_ratios, draws[NUM_ATTEMPTS + attempt]))
+            tall, wide = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if tall < height and wide < width:
+                top, left = draws[2 * NUM_ATTEMPTS : 2 * NUM_ATTEMPTS + 2]
+                return int(top * (height - tall + 1)), int(left * (width - wide + 1)), tall, wide
+        return 0, 0, 0, 0
+
+    def _filling(self, draws: list[float], shape: tuple[int, ...]) -> int | NDArray[np.uint8]:
+        if self.value != "random":
+            return self.value
+        # The bytes of a counter-based generator again, with this row's numbers as its key.
+        key = np.array([int(draw * _WORD) for draw in draws], np.uint64)
+        size = math.prod(shape)
+        words: NDArray[np.uint64] = np.random.Philox(key=key).random_raw(-(-size // 8))
+        return words.astype("<u8").view(np.uint8)[:size].reshape(shape)
+
+
+def _between(ends: tuple[float, float], uniform: float) -> float:
+    return ends[0] + (ends[1] - ends[0]) * uniform
