@@ -57,8 +57,8 @@ class Device:
         channels_last = memory_format == "channels_last"
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         deviation = torch.tensor(std, device=device)
-        self._scale = (1 / (255 * deviation)).view(1, -1, 1, 1)
-        self._shift = (-torch.tensor(mean, device=device) / deviation).view(1, -1, 1, 1)
+        self._scale = 1 / (255 * deviation)
+        self._shift = -torch.tensor(mean, device=device) / deviation
 
     @classmethod
     def of_run(cls, plan: RunPlan, device: torch.device) -> Self:
@@ -102,9 +102,13 @@ class Device:
     def images(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Move images [n, H, W, 3] to the device as uint8; return them normalised, [n, 3, H, W]."""
         moved = self._move(torch.from_numpy(pixels))
+        num_rows, height, width, channels = moved.shape
+        # Whole lines: three channels by themselves are too short for vector instructions.
+        lines = moved.reshape(num_rows * height, width * channels).to(torch.float32)
+        lines.mul_(self._scale.repeat(width)).add_(self._shift.repeat(width))
         # [n, H, W, 3] seen as [n, 3, H, W] is channels_last without a copy.
-        images = moved.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
-        return images.mul_(self._scale).add_(self._shift)
+        images = lines.view(num_rows, height, width, channels).permute(0, 3, 1, 2)
+        return images.contiguous(memory_format=self.memory_format)
 
     def scores(self, model: FineTuneModel, images: Tensor) -> dict[str, Tensor]:
         """Return the scores [n, C] of every head in evaluation, for normalised images."""

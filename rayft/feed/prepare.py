@@ -56,7 +56,11 @@ def make_training_prepare(
 
     def views(rows: RowViews) -> NDArray[np.uint8]:
         images = gather_images(split.store, rows.row_ids, threads=threads)
-        return augment(images, rows.row_ids, epoch=rows.views)
+        if not spec.augment:
+            return images
+        return augment.of_loaded(
+            images.__getitem__, rows.row_ids, epoch=rows.views, threads=threads
+        )
 
     def prepare(ticket: Ticket) -> Batch:
         mine = RowViews(row_ids=ticket.row_ids, views=ticket.views)

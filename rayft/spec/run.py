@@ -4,9 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayft.spec.augment import AugmentSpec, RandomResizedCrop
+from rayft.spec.augment import AugmentSpec, RandomResizedCrop, without_effect_on_grey
 from rayft.spec.base import Positive, Spec
-from rayft.spec.data import DataSpec, LocalCacheSpec
+from rayft.spec.data import DataSpec, LocalCacheSpec, TorchvisionSource
 from rayft.spec.duration import LengthText
 from rayft.spec.mix import MixSpec
 from rayft.spec.model import ModelSpec
@@ -185,6 +185,19 @@ class RunSpec(Spec):
                 "optimizer.decay_towards is pretrained, and model.backbone.weights is none; "
                 "remove it, or choose pretrained weights"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _colours_need_colour(self) -> Self:
+        source = self.data.train
+        if not (isinstance(source, TorchvisionSource) and source.name == "FashionMNIST"):
+            return self
+        for place, operation in enumerate(self.augment):
+            if name := without_effect_on_grey(operation):
+                raise ValueError(
+                    f"augment.{place}: {name} has no effect on grey images, as those of "
+                    f"{source.name} are; remove it"
+                )
         return self
 
     @model_validator(mode="after")

@@ -46,8 +46,9 @@ _LINES = 2**18 // _WIDTH**2
 def blend_colors(images: Images, factors: NDArray[np.float64]) -> Images:
     """Change brightness, contrast and saturation, in this order.
 
-    Within a level of what the exact factors give, grey being taken half a level lower; so each of
-    the three alone is within a level of torchvision's, which cuts fractions off.
+    Within a level of what the exact factors give (factors up to 2; three levels up to 4), grey
+    being taken half a level lower. So each of the three alone is within a level of torchvision's,
+    which cuts fractions off; a saturation near 0 or 2 leaves rare values two levels away.
 
     Args:
         images: [B, H, W, 3].
@@ -92,7 +93,9 @@ class _Maps:
 def _maps(images: Images, factors: NDArray[np.float64]) -> _Maps:
     brightness, contrast, saturation = factors.T
     scale = brightness * contrast
-    steps = 2.0 ** np.maximum(_BITS_BELOW_ONE, np.frexp(scale)[1] + 1)
+    # An error of a threshold of 1 / steps / 2 grows by this factor.
+    steepness = scale * (saturation + np.abs(1 - saturation))
+    steps = 2.0 ** np.maximum(_BITS_BELOW_ONE, np.frexp(steepness)[1] + 1)
     white = _on_grid(_WHITE / np.maximum(brightness, _SMALLEST_SCALE), steps)
     shift = np.zeros_like(scale)
     if (contrast != 1).any():
@@ -101,6 +104,8 @@ def _maps(images: Images, factors: NDArray[np.float64]) -> _Maps:
     divisor = np.maximum(scale, _SMALLEST_SCALE)
     low = _on_grid(-shift / divisor, steps)
     high = np.minimum(_on_grid((_WHITE - shift) / divisor, steps), white)
+    # Where no threshold has a fraction, no value has one, and the matrix can have more bits.
+    steps = np.where((low % 1 == 0) & (high % 1 == 0), 1, steps)
     # A steep map would need many bits for values far from 0.
     start = np.where(scale > 2, low, 0)
     matrices = scale[:, None, None] * _saturating(saturation)
@@ -176,8 +181,8 @@ def _saturating(saturation: PerRow) -> NDArray[np.float64]:
 def _exact(matrices: NDArray[np.float64], largest: PerRow, steps: PerRow) -> NDArray[np.float32]:
     """Round the entries so that products with values up to `largest` and their sums are exact."""
     # A little more than the sum of the products' sizes, for what rounding may add to it.
-    sums = 1.01 * np.maximum(largest, 1) * np.abs(matrices).sum(axis=1).max(axis=1)
-    units = (2.0 ** (_BITS - np.frexp(sums)[1]) / steps)[:, None, None]
+    sums = 1.01 * largest * np.abs(matrices).sum(axis=1).max(axis=1)
+    units = (2.0 ** (_BITS - np.frexp(np.maximum(sums, 1))[1]) / steps)[:, None, None]
     rounded: NDArray[np.float64] = np.rint(matrices * units) / units
     return rounded.astype(np.float32)
 

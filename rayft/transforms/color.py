@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayft.transforms.blend import blend_colors
-from rayft.transforms.operation import Images, row_blocks
+from rayft.transforms.operation import Images, check_rgb, row_blocks
 from rayft.transforms.rng import Uniforms
 
 Planes = NDArray[np.float32]
@@ -50,10 +50,7 @@ class JitterColor:
         Raises:
             ValueError: the images are not RGB.
         """
-        if images.shape[3] != _NUM_CHANNELS:
-            raise ValueError(
-                f"color_jitter needs RGB images, got {images.shape[3]} channels; remove it"
-            )
+        check_rgb(images, "color_jitter")
         spread = (self.brightness, self.contrast, self.saturation, self.hue)
         factors = (1, 1, 1, 0) + (2 * draws - 1) * spread
         if any(spread[:3]):
@@ -90,7 +87,11 @@ def to_grey(images: Images) -> Images:
 
     Returns:
         [B, H, W, 3].
+
+    Raises:
+        ValueError: the images are not RGB.
     """
+    check_rgb(images, "grayscale")
     result = np.empty(images.shape, np.uint8)
     for rows in row_blocks(images):
         grey = _grey(_split_channels(images[rows]))

@@ -52,6 +52,16 @@ class Operation(Protocol):
         ...
 
 
+def check_rgb(images: Images, operation: str) -> None:
+    """Refuse images that are not red, green and blue.
+
+    Raises:
+        ValueError: naming the operation that needs them.
+    """
+    if images.shape[3] != 3:
+        raise ValueError(f"{operation} needs RGB images, got {images.shape[3]} channels; remove it")
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class ChangeSome:

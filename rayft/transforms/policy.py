@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rayft.transforms.blend import blend_colors
 from rayft.transforms.filters import sharpen
-from rayft.transforms.operation import Images
+from rayft.transforms.operation import Images, check_rgb
 from rayft.transforms.rng import Uniforms
 from rayft.transforms.tones import equalize, posterize, solarize, stretch_contrast
 from rayft.transforms.warp import Interpolation, Matrix, affine_matrix, warp
@@ -89,7 +89,11 @@ class AugmentTrivially:
 
         Returns:
             [B, H, W, 3].
+
+        Raises:
+            ValueError: the images are not RGB.
         """
+        check_rgb(images, "trivial_augment")
         table = strengths(WIDE, self.num_bins, images.shape[1], images.shape[2])
         choices = _choices(draws[:, 0], len(CHANGES))
         chosen = table[choices, _choices(draws[:, 1], self.num_bins)]
@@ -126,7 +130,11 @@ class AugmentRandomly:
 
         Returns:
             [B, H, W, 3].
+
+        Raises:
+            ValueError: the images are not RGB.
         """
+        check_rgb(images, "rand_augment")
         table = strengths(NARROW, self.num_bins, images.shape[1], images.shape[2])
         for start in range(0, self.num_draws, 2):
             choices = _choices(draws[:, start], len(CHANGES))

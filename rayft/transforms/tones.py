@@ -3,8 +3,6 @@
 All give the same bytes as torchvision's v2 functions on uint8 tensors.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,37 +40,35 @@ def solarize(images: Images, thresholds: NDArray[np.int64]) -> Images:
 
 def stretch_contrast(images: Images) -> Images:
     """Map each channel so that its darkest value becomes 0 and its lightest 255."""
-    return _through_tables(images, _stretching)
+    result = np.empty(images.shape, np.uint8)
+    _, height, width, channels = images.shape
+    for rows in row_blocks(images):
+        lines = images[rows].reshape(-1, height, width * channels)
+        darkest, lightest = (
+            reduce(reduce(lines, axis=1).reshape(-1, width, channels), axis=1).astype(np.float32)
+            for reduce in (np.minimum.reduce, np.maximum.reduce)
+        )
+        scale = (lightest - darkest) * np.float32(1 / 255)
+        flat = lightest == darkest
+        darkest[flat], scale[flat] = 0, 1
+        values = lines.astype(np.float32)
+        values -= np.tile(darkest, width)[:, None]
+        values /= np.tile(scale, width)[:, None]
+        result[rows].reshape(lines.shape)[...] = values
+    return result
 
 
 def equalize(images: Images) -> Images:
     """Map each channel so that its values become about equally frequent."""
-    return _through_tables(images, _equalizing)
-
-
-def _through_tables(images: Images, tables_of: Callable[[Counts], Tables]) -> Images:
     result = np.empty(images.shape, np.uint8)
     for rows in row_blocks(images):
         some = images[rows]
         num_tables = len(some) * some.shape[3]
         places = some + _LEVELS * np.arange(num_tables).reshape(len(some), 1, 1, -1)
         counts = np.bincount(places.reshape(-1), minlength=_LEVELS * num_tables)
-        tables = tables_of(counts.reshape(num_tables, _LEVELS))
+        tables = _equalizing(counts.reshape(num_tables, _LEVELS))
         result[rows] = tables.reshape(-1).take(places)
     return result
-
-
-def _stretching(counts: Counts) -> Tables:
-    """Return the tables of `stretch_contrast`, rounded to float32 where torchvision does."""
-    occurs = counts > 0
-    darkest = occurs.argmax(axis=1, keepdims=True).astype(np.float32)
-    lightest = _LEVELS - 1 - occurs[:, ::-1].argmax(axis=1, keepdims=True).astype(np.float32)
-    scale = (lightest - darkest) * np.float32(1 / 255)
-    flat = lightest == darkest
-    darkest[flat], scale[flat] = 0, 1
-    levels = np.arange(_LEVELS, dtype=np.float32)
-    stretched: NDArray[np.float32] = (levels - darkest) / scale
-    return stretched.clip(0, 255).astype(np.uint8)
 
 
 def _equalizing(counts: Counts) -> Tables:

@@ -112,8 +112,8 @@ def _combined(
 
 def _take_nearest(images: Images, xs: Places, ys: Places, result: Images) -> None:
     padded = _pad(images)
-    places = _flat_places(np.rint(_held(xs, images.shape[2])), np.rint(_held(ys, images.shape[1])))
-    places *= images.shape[3]
+    xs, ys = np.rint(_held(xs, images.shape[2])), np.rint(_held(ys, images.shape[1]))
+    places = _flat_places(xs, ys, channels=images.shape[3])
     values = padded.reshape(-1)
     for channel in range(images.shape[3]):
         result[..., channel] = values[channel:].take(places)
@@ -124,8 +124,7 @@ def _mix_nearest_four(images: Images, xs: Places, ys: Places, result: Images) ->
     xs, ys = _held(xs, images.shape[2]), _held(ys, images.shape[1])
     left, upper = np.floor(xs), np.floor(ys)
     right_share, lower_share = xs - left, ys - upper
-    places = _flat_places(left, upper)
-    places *= images.shape[3]
+    places = _flat_places(left, upper, channels=images.shape[3])
     values = padded.reshape(-1)
     below = padded.shape[2] * images.shape[3]
     for channel in range(images.shape[3]):
@@ -163,12 +162,14 @@ def _held(places: Places, size: int) -> Places:
     return np.clip(places, -1, size)
 
 
-def _flat_places(xs: Places, ys: Places) -> NDArray[np.intp]:
-    """Return the place of each pixel in the padded images, seen as one line of pixels."""
+def _flat_places(xs: Places, ys: Places, *, channels: int) -> NDArray[np.intp]:
+    """Return where the first value of each pixel is in the padded images, seen as one line."""
     num_rows, height, width = xs.shape
-    places = ys.astype(np.intp)
-    places += (np.arange(num_rows) * (height + 3) + 1)[:, None, None]
+    # Half the bytes of the integers that numpy wants in the end.
+    places = ys.astype(np.int32)
+    places += (np.arange(num_rows, dtype=np.int32) * (height + 3) + 1)[:, None, None]
     places *= width + 3
-    places += xs.astype(np.intp)
+    places += xs.astype(np.int32)
     places += 1
-    return places
+    places *= channels
+    return places.astype(np.intp)

@@ -33,6 +33,7 @@ from rayft.spec.augment import (
     Solarize,
     TrivialAugment,
     VerticalFlip,
+    without_effect_on_grey,
 )
 from rayft.transforms.augment import center_crop, make_augmentation
 from rayft.transforms.operation import row_blocks
@@ -265,6 +266,28 @@ def test_padding_that_an_image_cannot_mirror_is_refused_with_its_place() -> None
         "augment.1.padding: 8 pixels cannot be mirrored from an image of 8 pixels\n"
         "  fix: set it to 7 or less, or set padding_mode to constant"
     )
+
+
+def test_a_kernel_that_reaches_beyond_an_image_is_refused_with_its_place() -> None:
+    blur = GaussianBlur(kind="gaussian_blur", kernel_size=17)
+
+    with pytest.raises(SpecError) as caught:
+        make_augmentation((FLIP, blur), image_size=8, seed=0)
+
+    assert str(caught.value) == (
+        "augment.1.kernel_size: half of 17 pixels cannot be mirrored from an image of 8 pixels\n"
+        "  fix: set it to 15 or less"
+    )
+    make_augmentation((GaussianBlur(kind="gaussian_blur", kernel_size=15),), image_size=8, seed=0)
+
+
+def test_what_leaves_grey_images_alone_is_known() -> None:
+    found = [without_effect_on_grey(spec) for spec in OPERATIONS]
+
+    assert [name for name in found if name] == ["color_jitter.saturation", "grayscale"]
+    hue = ColorJitter(kind="color_jitter", hue=0.1, brightness=0.2)
+    assert without_effect_on_grey(hue) == "color_jitter.hue"
+    assert without_effect_on_grey(ColorJitter(kind="color_jitter", contrast=0.2)) is None
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(9, 12, 8), (11, 8, 8), (13, 15, 8)])

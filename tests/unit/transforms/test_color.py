@@ -3,7 +3,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
 
-from rayft.transforms.color import JitterColor
+from rayft.transforms.color import JitterColor, to_grey
 
 NUM_ROWS = 24
 IMAGES = np.random.default_rng(0).integers(0, 256, (NUM_ROWS, 21, 17, 3), dtype=np.uint8)
@@ -79,3 +79,17 @@ def test_spreads_above_one_stop_at_factor_zero() -> None:
 def test_images_without_three_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="color_jitter needs RGB images, got 1 channels"):
         JitterColor(**OFF | {"hue": 0.1})(IMAGES[..., :1], DRAWS)
+
+
+def test_grey_is_torchvisions_but_for_rare_pixels() -> None:
+    images = np.random.default_rng(3).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+
+    grey = to_grey(images)
+
+    chw = torch.from_numpy(images).permute(0, 3, 1, 2)
+    expected = tv.rgb_to_grayscale(chw, num_output_channels=3).permute(0, 2, 3, 1).numpy()
+    difference = np.abs(grey.astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+    with pytest.raises(ValueError, match="grayscale needs RGB images, got 4 channels"):
+        to_grey(np.zeros((1, 8, 8, 4), np.uint8))

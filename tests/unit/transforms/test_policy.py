@@ -126,6 +126,23 @@ def test_random_operations_follow_each_other_at_one_strength() -> None:
         assert np.array_equal(result, expected[0])
 
 
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        (AugmentTrivially(num_bins=31, interpolation="nearest"), "trivial_augment"),
+        (
+            AugmentRandomly(num_operations=1, place=9, num_bins=31, interpolation="nearest"),
+            "rand_augment",
+        ),
+    ],
+)
+def test_images_without_three_channels_are_refused(
+    operation: AugmentTrivially | AugmentRandomly, name: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} needs RGB images, got 1 channels"):
+        operation(IMAGE[None, ..., :1], np.full((1, 3), 0.5))
+
+
 @pytest.mark.parametrize("space", [WIDE, NARROW])
 @pytest.mark.parametrize("num_bins", [2, 10, 64])
 def test_a_scale_reaches_from_nothing_to_the_greatest(space: Space, num_bins: int) -> None:
