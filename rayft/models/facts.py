@@ -138,6 +138,8 @@ def _count(module: nn.Module, part: str, cost: _Cost) -> None:
         made = output[0] if isinstance(output, tuple) else output
         if not isinstance(made, Tensor) or (args and made is args[0]):
             return
+        if not made.numel():
+            raise ValueError(f"nothing of them is left in {part}")
         cost.numbers[part] += made.numel() * (_PER_ATTENTION if _attends(module) else 1)
         cost.multiply_adds[part] += made.numel() * _terms_per_number(module)
 

@@ -31,8 +31,8 @@ def match_by_name(backbone: Backbone, state: Mapping[str, Tensor]) -> Matched:
     torch once saved none, and nothing reads it here.
 
     Raises:
-        ModelError: tensors are missing, unexpected or of another shape; up to five of each are
-            named.
+        ModelError: tensors are missing, unexpected, of another shape or not finite; up to five of
+            each are named.
     """
     expected = _expected(backbone, state)
     state, notes = _in_todays_names(backbone, expected, state)
@@ -40,7 +40,7 @@ def match_by_name(backbone: Backbone, state: Mapping[str, Tensor]) -> Matched:
     for name in expected:
         if name.endswith(_COUNTER) and name not in found:
             found[name] = torch.zeros((), dtype=torch.int64)
-    problems = _differences(expected, found)
+    problems = _differences(expected, found) or _without_values(expected, found)
     if problems:
         raise ModelError(*problems)
     notes += tuple(
@@ -127,6 +127,25 @@ def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
     ]
     listed = (("missing", missing), ("unexpected", extra), ("of another shape", wrong))
     return [_problem(kind, lines) for kind, lines in listed if lines]
+
+
+def _without_values(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[Problem]:
+    """Return what to say where tensors hold NaN or infinity.
+
+    torchvision's `IMAGENET1K_FEATURES` of VGG16 have none for its fully connected layers.
+    """
+    # A sum needs no copy of the tensor; NaN and infinity survive it.
+    odd = [
+        name
+        for name in expected
+        if found[name].is_floating_point() and not found[name].sum(dtype=torch.float64).isfinite()
+    ]
+    if not odd:
+        return []
+    more = f" and {len(odd) - _MAX_LISTED} more" if len(odd) > _MAX_LISTED else ""
+    what = f"{len(odd)} tensors hold NaN or infinity: {'; '.join(odd[:_MAX_LISTED])}{more}"
+    fix = "choose other weights, or set model.backbone.cut_after to a group below these"
+    return [Problem("model.backbone.weights", what, fix)]
 
 
 def _problem(kind: str, lines: list[str]) -> Problem:

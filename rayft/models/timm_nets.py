@@ -60,8 +60,11 @@ def make_timm_net(spec: TimmBackbone, *, image_size: int | None) -> nn.Module:
     if spec.stochastic_depth is not None:
         options["drop_path_rate"] = spec.stochastic_depth
     try:
-        net: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **options)
-    except (TypeError, AssertionError, ValueError) as error:
+        with warnings.catch_warnings():
+            # Images smaller than a patch make layers without weights.
+            warnings.filterwarnings("error", "Initializing zero-element tensors")
+            net: nn.Module = timm.create_model(architecture, num_classes=0, **options)
+    except (TypeError, AssertionError, ValueError, UserWarning) as error:
         if "drop_path_rate" in str(error):
             what = f"timm's {name} has no stochastic depth"
             fix = "remove it, or choose another backbone"

@@ -28,7 +28,7 @@ from tests.unit.models.families import Member
 
 def few_pictures() -> Iterator[Any]:
     """Yield pictures for two steps of training and a batch of each evaluation."""
-    yield from pictures(15)
+    yield from pictures(12)
 
 
 def run_spec(member: Member, *, train: list[str]) -> RunSpec:
@@ -49,7 +49,7 @@ def run_spec(member: Member, *, train: list[str]) -> RunSpec:
         phases=[{"name": "some", "train": train, "for": "1 epochs", "lr": 0.001}],
         optimizer={"kind": "sgd"},
         batch_norm="local",
-        global_batch_size=6,
+        global_batch_size=3,
     )
 
 

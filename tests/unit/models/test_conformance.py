@@ -26,6 +26,7 @@ from rayft.spec.model import ClassificationHead, ModelSpec
 from rayft.spec.training import SGD, PhaseSpec
 from tests.unit.models.families import (
     MEMBERS,
+    ONE_OF_EACH,
     Member,
     load_official,
     make_official,
@@ -131,7 +132,9 @@ def test_stages_are_the_networks_own_forward_cut_into_pieces(trial: Trial) -> No
 def test_frozen_means_frozen_wherever_the_backbone_is_cut(trial: Trial) -> None:
     """A step for every freeze state: the head alone, then one group more each time."""
     facts = trial.facts()
-    head = make_head(HEAD, feature_dim=trial.backbone.feature_dim, num_classes=3)
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        head = make_head(HEAD, feature_dim=trial.backbone.feature_dim, num_classes=3)
     model = FineTuneModel(trial.backbone, nn.ModuleDict({"label": head}))
     initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
@@ -162,7 +165,9 @@ def _ledger(facts: ModelFacts, trained: tuple[str, ...]) -> Ledger:
 def _step(model: FineTuneModel, ledger: Ledger, images: Tensor) -> None:
     optimizer = make_optimizer(SGD(kind="sgd"), model, ledger, anchors={})
     scores = model(images)["label"]
-    nn.functional.cross_entropy(scores, torch.tensor([0, 2])).backward()
+    # Cross entropy has no gradient where random features make a network all too sure.
+    direction = torch.tensor([[1.0, -2.0, 0.5], [-1.0, 0.5, 2.0]])
+    ((scores * direction).sum() / scores.detach().abs().max()).backward()
     # Data-parallel training waits for the gradient of each.
     assert all((param.grad is not None) == param.requires_grad for param in model.parameters())
     optimizer.step()
@@ -202,7 +207,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.parametrize("member", MEMBERS, ids=str)
+@pytest.mark.parametrize("member", ONE_OF_EACH, ids=str)
 def test_a_stopped_and_resumed_run_ends_like_a_whole_one(member: Member, folder: Path) -> None:
     """Two steps with one group in the middle training, and evaluation of the checkpoint."""
     with torch.device("meta"):

@@ -135,6 +135,17 @@ def test_weights_of_another_network_are_refused_under_their_own_names() -> None:
         match_by_name(on_meta("densenet121"), zeros_of(official))
 
 
+def test_weights_without_values_are_refused() -> None:
+    with torch.device("meta"):
+        official = models.get_model("vgg16")
+    state = zeros_of(official)
+    nothing = torch.full((), float("nan"))
+    state |= {n: nothing.expand(t.shape) for n, t in state.items() if n.startswith("classifier.")}
+
+    with pytest.raises(ModelError, match=r"4 tensors hold NaN or infinity: classifier\.0\.weight"):
+        match_by_name(on_meta("vgg16"), state)
+
+
 def test_mnasnet_takes_tensors_that_tell_no_version() -> None:
     head = ClassificationHead(kind="classification")
     spec = ModelSpec(backbone=spec_of("mnasnet0_5"), heads={"label": head})
