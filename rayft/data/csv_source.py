@@ -13,7 +13,7 @@ from rayft.data.raw import printable
 from rayft.data.readers import FileRows
 from rayft.data.remote import how_to_test, look_up_all
 from rayft.errors import DataError, Problem
-from rayft.spec.data import CsvSource
+from rayft.spec.sources import CsvSource
 from rayft.storage.location import Location, StorageFault
 
 Row = dict[str, str | None]

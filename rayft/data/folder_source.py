@@ -10,7 +10,7 @@ from rayft.data.raw import printable
 from rayft.data.readers import FileRows
 from rayft.data.remote import list_files
 from rayft.errors import DataError, Problem
-from rayft.spec.data import FolderSource
+from rayft.spec.sources import FolderSource
 from rayft.storage.location import FileEntry, FileState, Location
 
 IMAGE_SUFFIXES = frozenset(

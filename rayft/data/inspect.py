@@ -15,7 +15,7 @@ from rayft.data.tar_members import read_object
 from rayft.data.typical_size import suggest_size, typical_size
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
-from rayft.spec.data import SourceSpec, WebDatasetSource
+from rayft.spec.sources import SourceSpec, WebDatasetSource
 from rayft.storage.location import Location
 
 IMAGE_NAMES = (

@@ -10,7 +10,8 @@ from rayft.data.listing import Listing
 from rayft.data.sources import list_source
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
-from rayft.spec.data import DataSpec, FoldsSpec, LocalCacheSpec, SourceSpec, SplitSpec
+from rayft.spec.data import DataSpec, FoldsSpec, LocalCacheSpec, SplitSpec
+from rayft.spec.sources import SourceSpec
 from rayft.storage.location import Location
 from rayft.store.dataset import CacheRef, DatasetRef, SplitRef
 from rayft.store.splits import Cuts, Fold, Share

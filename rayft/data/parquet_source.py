@@ -29,7 +29,7 @@ from rayft.data.readers import ParquetPart, ParquetRows, Reader
 from rayft.data.remote import in_parallel
 from rayft.data.source_files import SourceFile, SourceFiles, find_files
 from rayft.errors import DataError, Problem
-from rayft.spec.data import ParquetSource
+from rayft.spec.sources import ParquetSource
 
 ROWS_PER_SCAN = 65_536
 Numbers = Callable[[str | None], int]

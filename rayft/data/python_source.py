@@ -15,7 +15,7 @@ from rayft.data.labels import capped, code_labels
 from rayft.data.listing import Listing, hash_groups, make_listing
 from rayft.data.readers import FileRows, Raw, Reader, ValueRows
 from rayft.errors import DataError, Problem, RayftError
-from rayft.spec.data import PythonSource
+from rayft.spec.sources import PythonSource
 from rayft.storage.location import Location
 from rayft.transforms.decode import Unreadable, to_rgb
 

@@ -10,7 +10,7 @@ from rayft.data.parquet_source import list_parquet
 from rayft.data.python_source import list_python
 from rayft.data.torchvision_source import list_torchvision
 from rayft.data.webdataset_source import list_webdataset
-from rayft.spec.data import (
+from rayft.spec.sources import (
     CsvSource,
     FolderSource,
     ParquetSource,

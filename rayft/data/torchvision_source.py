@@ -15,7 +15,7 @@ from rayft.data.listing import Listing, make_listing, resolve_place
 from rayft.data.raw import printable
 from rayft.data.readers import FileRows, Reader, ValueRows
 from rayft.errors import DataError, Problem
-from rayft.spec.data import TorchvisionSource
+from rayft.spec.sources import TorchvisionSource
 from rayft.storage.location import Location
 
 Dataset = Any

@@ -21,7 +21,7 @@ from rayft.data.source_files import SourceFile, SourceFiles, find_ranges
 from rayft.data.tar_index import TarIndex, Wanted, index_tar
 from rayft.data.tar_rows import NOWHERE, TarPart, TarRows
 from rayft.errors import DataError, Problem
-from rayft.spec.data import WebDatasetSource
+from rayft.spec.sources import WebDatasetSource
 from rayft.storage.location import Location
 
 INDEX_VERSION = 1

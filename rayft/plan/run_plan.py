@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rayft.errors import Problem, SpecError
 from rayft.plan.batching import BatchPlan, plan_batches
 from rayft.plan.class_weights import ClassWeights, plan_class_weights
+from rayft.plan.device import check_batch_norm, plan_precision, rows_per_device
 from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.ingest import IngestPlan, plan_ingest
 from rayft.plan.ledger import Ledger, make_ledger
@@ -22,9 +22,6 @@ from rayft.plan.selectors import group_names
 from rayft.spec.run import RunSpec
 from rayft.spec.training import SGD, PhaseSpec
 
-_USABLE_SHARE = 0.6
-"""Share of a device's memory that `rows_per_device: auto` fills, by estimate."""
-_MOST_AUTO_ROWS = 1024
 _MOST_EVALUATION_ROWS = 128
 
 
@@ -105,20 +102,25 @@ def make_plan(
         ClusterError: the cluster cannot reach what the workers need.
     """
     resources = plan_resources(spec, cluster)
-    precision, precision_reason = _precision(spec, cluster, speeds)
+    precision, precision_reason = plan_precision(spec, cluster, speeds)
     steps_per_epoch = -(-data.num_rows("train") // spec.global_batch_size)
     plain = plain_phases(spec, group_names(model), steps_per_epoch=steps_per_epoch)
     spec = with_plain_phases(spec, plain)
     phases = _phases(spec, plain, model, steps_per_epoch, precision, resources)
     budget = resources.memory_bytes
-    limit, rows_reason = _rows_per_device(spec, phases, budget, resources.world_size)
+    limit, rows_reason = rows_per_device(
+        spec,
+        [phase.memory for phase in phases],
+        budget=budget,
+        world_size=resources.world_size,
+    )
     batches = plan_batches(
         spec.global_batch_size,
         world_size=resources.world_size,
         max_rows_per_shard=limit,
         reduction=spec.reduction,
     )
-    _check_batch_norm(spec, resources)
+    check_batch_norm(spec, resources)
     return RunPlan(
         spec=spec,
         model=model,
@@ -195,65 +197,6 @@ def _schedule(spec: RunSpec, phase: PhaseSpec, num_steps: int, steps_per_epoch: 
     return make_schedule(
         phase.schedule or spec.schedule, num_steps=num_steps, steps_per_epoch=steps_per_epoch
     )
-
-
-def _precision(
-    spec: RunSpec, cluster: ClusterFacts, speeds: Speeds
-) -> tuple[Literal["fp32", "bf16"], str]:
-    if spec.precision != "auto":
-        return spec.precision, "asked for"
-    if not cluster.bf16:
-        return "fp32", "the device has no instructions for bf16"
-    if speeds.bf16_rows_per_s is None:
-        return "bf16", "the device has instructions for it"
-    fp32, bf16 = speeds.fp32_rows_per_s, speeds.bf16_rows_per_s
-    measured = f"a probe of the last phase trained {bf16:,.0f} rows/s in bf16, {fp32:,.0f} in fp32"
-    return ("bf16" if bf16 > fp32 else "fp32"), measured
-
-
-def _rows_per_device(
-    spec: RunSpec, phases: tuple[PhasePlan, ...], budget: int, world_size: int
-) -> tuple[int, str]:
-    if spec.rows_per_device != "auto":
-        return spec.rows_per_device, "asked for"
-    if budget <= 0:
-        return spec.global_batch_size, "the device's memory is not known"
-    usable = int(budget * _USABLE_SHARE)
-    rows = min(phase.memory.rows_within(usable) for phase in phases)
-    if rows < 1:
-        need = max(phase.memory.total(1) for phase in phases)
-        raise SpecError(
-            Problem(
-                "model.backbone",
-                f"one row needs about {need / 2**30:.1f} GiB; {usable / 2**30:.1f} GiB of a "
-                f"worker's {budget / 2**30:.1f} GiB are taken at most",
-                "train fewer groups, use a smaller image_size or backbone, or set rows_per_device",
-            )
-        )
-    rows = min(rows, _MOST_AUTO_ROWS)
-    if rows >= spec.global_batch_size // world_size:
-        return rows, "all of its share fits"
-    return rows, f"about {rows} rows fit into {usable / 2**30:.1f} GiB"
-
-
-def _check_batch_norm(spec: RunSpec, resources: ResourcePlan) -> None:
-    if spec.batch_norm == "sync" and resources.device != "cuda":
-        raise SpecError(
-            Problem(
-                "batch_norm",
-                f"sync runs on GPUs only; the workers compute on {resources.device}",
-                "use pretrained (recommended) or local",
-            )
-        )
-    if spec.batch_norm != "pretrained" and spec.reduction.kind == "exact":
-        raise SpecError(
-            Problem(
-                "batch_norm",
-                f"{spec.batch_norm} makes the result depend on how rows fall to workers, which "
-                "reduction: exact excludes",
-                "use batch_norm: pretrained, or reduction: mean",
-            )
-        )
 
 
 def _warnings(

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from rayft.spec.augment import RandomResizedCrop
+from rayft.spec.augment_motion import RandomResizedCrop
 from rayft.spec.data import DataSpec
 from rayft.spec.run import RunSpec
 

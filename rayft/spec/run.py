@@ -4,12 +4,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayft.spec.augment import AugmentSpec, RandomResizedCrop, without_effect_on_grey
+from rayft.spec.augment import AugmentSpec, without_effect_on_grey
+from rayft.spec.augment_motion import RandomResizedCrop
 from rayft.spec.base import Positive, Spec
-from rayft.spec.data import DataSpec, LocalCacheSpec, TorchvisionSource
+from rayft.spec.data import DataSpec, LocalCacheSpec
 from rayft.spec.duration import LengthText
 from rayft.spec.mix import MixSpec
 from rayft.spec.model import ModelSpec
+from rayft.spec.sources import TorchvisionSource
 from rayft.spec.test_time import TestTimeSpec
 from rayft.spec.training import (
     AdamW,

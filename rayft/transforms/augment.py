@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayft.errors import Problem, SpecError
-from rayft.spec.augment import AugmentSpec, GaussianBlur, RandomCrop
+from rayft.spec.augment import AugmentSpec
+from rayft.spec.augment_motion import RandomCrop
+from rayft.spec.augment_tone import GaussianBlur
 from rayft.transforms.blocks import run_in_blocks
 from rayft.transforms.build import make_operation
 from rayft.transforms.operation import Images, Operation

@@ -5,29 +5,28 @@ from typing import assert_never
 
 import numpy as np
 
-from rayft.spec.augment import (
+from rayft.spec.augment import AugmentSpec, RandAugment, RandomErasing, TrivialAugment
+from rayft.spec.augment_motion import (
     Affine,
-    AugmentSpec,
+    HorizontalFlip,
+    MovingSpec,
+    Perspective,
+    RandomCrop,
+    RandomResizedCrop,
+    Rotation,
+    VerticalFlip,
+)
+from rayft.spec.augment_tone import (
     AutoContrast,
     ColorJitter,
     Equalize,
     GaussianBlur,
     Grayscale,
-    HorizontalFlip,
     Invert,
-    MovingSpec,
-    Perspective,
     Posterize,
-    RandAugment,
-    RandomCrop,
-    RandomErasing,
-    RandomResizedCrop,
-    Rotation,
     RuleSpec,
     Sharpness,
     Solarize,
-    TrivialAugment,
-    VerticalFlip,
 )
 from rayft.transforms.affine import MoveAffinely
 from rayft.transforms.color import JitterColor, to_grey

@@ -26,7 +26,8 @@ from torchvision.transforms import v2
 
 from rayft.engine.device import Device
 from rayft.runtime.allocator import keep_freed_memory
-from rayft.spec.augment import ColorJitter, HorizontalFlip, RandomCrop
+from rayft.spec.augment_motion import HorizontalFlip, RandomCrop
+from rayft.spec.augment_tone import ColorJitter
 from rayft.transforms.augment import make_augmentation
 from tests.benchmarks.side_by_side import measure, ratio, report
 from tests.benchmarks.usual_script import MEAN, STD

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
-from rayft.spec.augment import HorizontalFlip, RandomResizedCrop
+from rayft.spec.augment_motion import HorizontalFlip, RandomResizedCrop
 from rayft.transforms.augment import make_augmentation
 from rayft.transforms.decode_batch import EncodedImages
 from tests.benchmarks.make_jpegs import SIZE, jpeg

@@ -17,7 +17,7 @@ from rayft.data.labels import LabelCoder
 from rayft.data.listing import Listing
 from rayft.data.sources import list_source
 from rayft.errors import DataError
-from rayft.spec.data import ParquetSource
+from rayft.spec.sources import ParquetSource
 from rayft.storage.location import Location
 
 Write = Callable[..., Path]

@@ -9,7 +9,7 @@ from rayft.data.listing import Listing
 from rayft.data.readers import FileRows, Unreadable, ValueRows
 from rayft.data.sources import list_source
 from rayft.errors import DataError
-from rayft.spec.data import PythonSource
+from rayft.spec.sources import PythonSource
 
 ImageFile = Callable[..., bytes]
 Module = Callable[[str], str]

@@ -18,7 +18,7 @@ from rayft.data.listing import Listing
 from rayft.data.readers import FileRows
 from rayft.data.sources import list_source
 from rayft.errors import DataError
-from rayft.spec.data import SourceSpec
+from rayft.spec.sources import SourceSpec
 from rayft.storage import object_store
 from rayft.storage.location import FileState, Location, StorageFault
 from rayft.transforms.decode import Unreadable

@@ -16,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from rayft.data.prepare import PreparedDataset, prepare_dataset
 from rayft.errors import DataError
-from rayft.spec.data import TORCHVISION_SPLITS, DataSpec, SourceSpec, TorchvisionSource
+from rayft.spec.data import DataSpec
+from rayft.spec.sources import TORCHVISION_SPLITS, SourceSpec, TorchvisionSource
 from rayft.storage.location import Location
 from rayft.store import shards
 from rayft.store.dataset import open_dataset

@@ -12,7 +12,7 @@ from rayft.data.listing import Listing
 from rayft.data.readers import Unreadable
 from rayft.data.sources import list_source
 from rayft.errors import DataError
-from rayft.spec.data import SourceSpec
+from rayft.spec.sources import SourceSpec
 
 Photos = Callable[..., Path]
 ImageFile = Callable[..., bytes]

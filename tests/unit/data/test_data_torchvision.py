@@ -24,7 +24,7 @@ from rayft.data.listing import Listing
 from rayft.data.readers import FileRows, ValueRows
 from rayft.data.sources import list_source
 from rayft.errors import DataError
-from rayft.spec.data import TorchvisionSource
+from rayft.spec.sources import TorchvisionSource
 from rayft.storage.location import Location
 from rayft.transforms.decode import Unreadable
 

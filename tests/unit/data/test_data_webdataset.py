@@ -23,7 +23,7 @@ from rayft.data.listing import Listing
 from rayft.data.sources import list_source
 from rayft.data.tar_index import Wanted, index_tar
 from rayft.errors import DataError
-from rayft.spec.data import SourceSpec
+from rayft.spec.sources import SourceSpec
 from rayft.storage import ranges
 from rayft.storage.location import FileState, Location
 from rayft.transforms.decode import Unreadable

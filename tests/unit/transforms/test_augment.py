@@ -13,27 +13,31 @@ from hypothesis import strategies as st
 
 from rayft.errors import SpecError
 from rayft.spec.augment import (
-    Affine,
     AugmentSpec,
+    RandAugment,
+    RandomErasing,
+    TrivialAugment,
+    without_effect_on_grey,
+)
+from rayft.spec.augment_motion import (
+    Affine,
+    HorizontalFlip,
+    Perspective,
+    RandomCrop,
+    RandomResizedCrop,
+    Rotation,
+    VerticalFlip,
+)
+from rayft.spec.augment_tone import (
     AutoContrast,
     ColorJitter,
     Equalize,
     GaussianBlur,
     Grayscale,
-    HorizontalFlip,
     Invert,
-    Perspective,
     Posterize,
-    RandAugment,
-    RandomCrop,
-    RandomErasing,
-    RandomResizedCrop,
-    Rotation,
     Sharpness,
     Solarize,
-    TrivialAugment,
-    VerticalFlip,
-    without_effect_on_grey,
 )
 from rayft.transforms.augment import center_crop, make_augmentation
 from rayft.transforms.operation import row_blocks
