@@ -58,15 +58,20 @@ def replace_pooling(stage: Stage, kind: PoolKind) -> Stage:
     steps = _steps(stage)
     places = [place for place, step in enumerate(steps) if _is_pooling(step)]
     if len(places) != 1:
-        what = "the network does not end in one pooling of its last feature map"
-        fix = "remove pool, or set cut_after to a depth group that gives a feature map"
-        raise ModelError(Problem("model.backbone.pool", what, fix))
+        raise no_pooling()
     old = steps[places[0]]
     axis = -1 if old is class_token else 1
     keep = old is not spatial_mean and old is not class_token
     pool = GlobalPool(kind, axis, keep=keep)
     changed: tuple[Step, ...] = (*steps[: places[0]], pool, *steps[places[0] + 1 :])
     return replace(stage, forward=partial(run_in_order, changed))
+
+
+def no_pooling() -> ModelError:
+    """Return the error for a network whose pooling cannot be replaced."""
+    what = "the network does not end in one pooling of its last feature map"
+    fix = "remove pool, or set cut_after to a depth group that gives a feature map"
+    return ModelError(Problem("model.backbone.pool", what, fix))
 
 
 def unflattened(stage: Stage) -> Stage:

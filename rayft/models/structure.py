@@ -5,7 +5,7 @@ frozen prefix go on as before. What is cut off or left out stays in its place as
 of its class: the network then has the same chain, and no tensors there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never, cast
@@ -63,7 +63,7 @@ def restructure(
         passed, _ = outputs[names.index(each.after)]
         net.add_module(_name(each), _make_inserted(each, _shape(passed, layout)))
     last = _shape(outputs[names.index(spec.cut_after)][1], layout) if spec.cut_after else None
-    make_stages = partial(_changed_stages, layout.make_stages, spec, last, removed)
+    make_stages = partial(_changed_stages, layout, spec, last, removed)
     _check_chain(official, layout.make_stages(net), spec)
     stages = make_stages(net)
     return replace(
@@ -167,14 +167,15 @@ def _check_chain(official: Stages, found: Stages, spec: StructuredBackbone) -> N
 
 
 def _changed_stages(
-    official: Callable[[nn.Module], Stages],
+    layout: Layout,
     spec: StructuredBackbone,
     last_map: _Shape | None,
     removed: Sequence[str],
     net: nn.Module,
 ) -> Stages:
     """Return the stages of the changed network."""
-    stages = list(official(net))
+    assert layout.make_stages is not None
+    stages = list(layout.make_stages(net))
     names = [stage.name for stage in stages]
     if spec.cut_after and last_map:
         stages = stages[: names.index(spec.cut_after) + 1]
@@ -183,7 +184,7 @@ def _changed_stages(
         last = unflattened(stages[-1])
         forward = partial(run_in_order, (last.forward, pool))
         stages[-1] = replace(last, modules=(*last.modules, *rest), forward=forward)
-    elif spec.pool != "own":
+    elif spec.pool != "own" and not layout.pools_as_asked:
         stages[-1] = replace_pooling(stages[-1], spec.pool)
     for each in spec.insert:
         place = next(n for n, stage in enumerate(stages) if stage.name == each.after)

@@ -14,7 +14,15 @@ from itertools import chain
 from typing import Any
 
 import timm
-from timm.layers import FrozenBatchNormAct2d, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
+from timm.layers import (
+    DropPath,
+    FrozenBatchNormAct2d,
+    RmsNorm,
+    RmsNorm2d,
+    SelectAdaptivePool2d,
+    SimpleNorm,
+    SimpleNorm2d,
+)
 from timm.models import get_pretrained_cfg, group_parameters
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
@@ -28,6 +36,7 @@ from rayft.models.layout import (
     tensor_names,
 )
 from rayft.models.names import refused_size, unknown_name
+from rayft.models.pooling import no_pooling
 from rayft.models.timm_stages import stage_maker
 from rayft.spec.model import TimmBackbone
 
@@ -47,15 +56,9 @@ def make_timm_net(spec: TimmBackbone, *, image_size: int | None) -> nn.Module:
             not say how it is grouped, or cannot take images of that size.
     """
     name = spec.name
-    architecture, _, tag = name.partition(".")
-    supported = timm.list_models()
-    if architecture not in supported:
-        raise unknown_name(name, library="timm", supported=supported)
-    if tag:
-        fix = f"write `name: {architecture}` and `weights: {tag}`"
-        raise ModelError(Problem("model.backbone.name", f"`{name}` names weights as well", fix))
+    _check_name(name)
     options: dict[str, float] = {}
-    if image_size is not None and get_pretrained_cfg(architecture).fixed_input_size:
+    if image_size is not None and get_pretrained_cfg(name).fixed_input_size:
         options["img_size"] = image_size
     if spec.stochastic_depth is not None:
         options["drop_path_rate"] = spec.stochastic_depth
@@ -63,16 +66,44 @@ def make_timm_net(spec: TimmBackbone, *, image_size: int | None) -> nn.Module:
         with warnings.catch_warnings():
             # Images smaller than a patch make layers without weights.
             warnings.filterwarnings("error", "Initializing zero-element tensors")
-            net: nn.Module = timm.create_model(architecture, num_classes=0, **options)
+            net: nn.Module = timm.create_model(name, num_classes=0, **options)
     except (TypeError, AssertionError, ValueError, UserWarning) as error:
         if "drop_path_rate" in str(error):
-            what = f"timm's {name} has no stochastic depth"
-            fix = "remove it, or choose another backbone"
-            where = "model.backbone.stochastic_depth"
-            raise ModelError(Problem(where, what, fix)) from error
+            raise _no_stochastic_depth(name) from error
         raise refused_size(image_size, spec, str(error)) from error
     _check_grouped(net, name)
+    if spec.stochastic_depth and not any(isinstance(m, DropPath) for m in net.modules()):
+        raise _no_stochastic_depth(name)
+    if spec.pool != "own" and not spec.cut_after:
+        _set_pool(net, spec)
     return net
+
+
+def _check_name(name: str) -> None:
+    architecture, _, tag = name.partition(".")
+    supported = timm.list_models()
+    if architecture not in supported:
+        raise unknown_name(name, library="timm", supported=supported)
+    if tag:
+        fix = f"write `name: {architecture}` and `weights: {tag}`"
+        raise ModelError(Problem("model.backbone.name", f"`{name}` names weights as well", fix))
+
+
+def _no_stochastic_depth(name: str) -> ModelError:
+    fix = "remove it, or choose another backbone"
+    what = f"timm's {name} has no stochastic depth"
+    return ModelError(Problem("model.backbone.stochastic_depth", what, fix))
+
+
+def _set_pool(net: nn.Module, spec: TimmBackbone) -> None:
+    """Let a network that ends in one of timm's own poolings pool as `spec` asks."""
+    pools = [n for n, m in net.named_modules() if isinstance(m, SelectAdaptivePool2d)]
+    if len(pools) != 1:
+        raise no_pooling()
+    old: Any = net.get_submodule(pools[0])
+    kind = "avgmax" if spec.pool == "avg_max" else spec.pool
+    new = SelectAdaptivePool2d(pool_type=kind, flatten=not isinstance(old.flatten, nn.Identity))
+    net.set_submodule(pools[0], new)
 
 
 def _check_grouped(net: Any, name: str) -> None:  # noqa: ANN401  timm is untyped here
@@ -100,6 +131,7 @@ def make_timm_layout(net: Any) -> Layout:  # noqa: ANN401
         feature_dim=getattr(net, "head_hidden_size", None) or net.num_features,
         classifier=_classifier(net),
         make_stages=make_stages,
+        pools_as_asked=True,
         channel_axis=-1 if isinstance(net, SwinTransformer) else 1,
         norm_types=TORCH_NORMS + _NORMS,
         translate=_translate,

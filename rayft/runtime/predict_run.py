@@ -94,10 +94,10 @@ def run_here(
         runners = ThreadPoolExecutor(_CHUNKS_AT_ONCE, thread_name_prefix="rayft-chunk")
         try:
             futures = [runners.submit(worker, index, chunk) for index, chunk in chunks.items()]
-            with stopping_on_signals() as request:
+            with stopping_on_signals() as check:
                 for future in as_completed(futures):
                     yield future.result()
-                    request.check()
+                    check()
         finally:
             worker.stop()
             runners.shutdown(cancel_futures=True)
@@ -133,10 +133,10 @@ def run_on_ray(
             environment={} if owns else _environment(),
         )
         make = partial(_make_worker, work, ray.put(dict(weights)))
-        with stopping_on_signals() as request:
+        with stopping_on_signals() as check:
             for part in predict_on_ray(chunks, make=make, pool=pool):
                 yield part
-                request.check()
+                check()
     finally:
         if owns:
             ray.shutdown()

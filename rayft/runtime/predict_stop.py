@@ -1,15 +1,13 @@
-"""Signals while predicting: the first stops, a second ends the process at once.
+"""A signal while predicting stops at once.
 
 There is nothing to save, so the main thread is taken out of whatever it waits for. It waits for
 Ray by itself, and not in a thread: Ray crashes where it is left while a thread waits in it.
 """
 
-import os
-import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+
+from rayft.runtime.signals import stop_request
 
 
 class StoppedBySignal(BaseException):  # a request, like KeyboardInterrupt, which no library eats
@@ -20,43 +18,21 @@ class StoppedBySignal(BaseException):  # a request, like KeyboardInterrupt, whic
         self.signal = signal_number
 
 
-class StopRequest:
-    """What signals have asked for so far."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-
-    def check(self) -> None:
-        """Raise where a signal came at a point that eats exceptions, such as a destructor.
-
-        Raises:
-            StoppedBySignal: it did.
-        """
-        if self.signal:
-            raise StoppedBySignal(self.signal)
-
-
 @contextmanager
-def stopping_on_signals() -> Iterator[StopRequest]:
+def stopping_on_signals() -> Iterator[Callable[[], None]]:
     """Raise `StoppedBySignal` in the main thread at the first SIGINT or SIGTERM.
 
-    Only the main thread can take signals; elsewhere this does nothing.
+    Gives a function that raises it again where a signal came at a point that eats exceptions, such
+    as a destructor. Only the main thread can take signals; elsewhere nothing stops.
     """
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        del frame
+    def check() -> None:
         if request.signal:
-            os._exit(128 + number)
-        request.signal = number
-        raise StoppedBySignal(number)
+            _stop(request.signal)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with stop_request(_stop) as request:
+        yield check
+
+
+def _stop(number: int) -> None:
+    raise StoppedBySignal(number)

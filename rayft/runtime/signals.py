@@ -12,8 +12,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from rayft.runtime.job import Job
+if TYPE_CHECKING:
+    from rayft.runtime.job import Job
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ def stop_request(on_first: Callable[[int], None] | None = None) -> Iterator[Stop
 
     Args:
         on_first: called with the number of the first signal, in its handler: it must not wait.
+            What it raises comes out of whatever the main thread is doing.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -56,7 +59,7 @@ def stop_request(on_first: Callable[[int], None] | None = None) -> Iterator[Stop
             signal.signal(number, handler)
 
 
-def stop_on_signals(job: Job) -> AbstractContextManager[StopRequest]:
+def stop_on_signals(job: "Job") -> AbstractContextManager[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request to save and stop, a second into an end."""
 
     def on_first(number: int) -> None:
@@ -66,7 +69,7 @@ def stop_on_signals(job: Job) -> AbstractContextManager[StopRequest]:
     return stop_request(on_first)
 
 
-def _ask(job: Job, number: int) -> None:
+def _ask(job: "Job", number: int) -> None:
     try:
         job.folder.stop_file(job.attempt).write_bytes(str(number).encode())
     except OSError as error:

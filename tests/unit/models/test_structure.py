@@ -227,6 +227,32 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], where: str, what: st
     assert what in problem.what
 
 
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_convnext", "test_resnet"])
+@torch.no_grad()
+def test_timm_s_networks_pool_as_they_are_told(name: str) -> None:
+    own = timm(name)
+    most = with_weights_of(timm(name, pool="max"), own)
+    both = with_weights_of(timm(name, pool="avg_max"), own)
+
+    found = most(IMAGES)
+
+    assert found.shape == own(IMAGES).shape
+    assert not torch.allclose(found, own(IMAGES))
+    if name != "test_convnext":  # It normalises after pooling.
+        assert torch.allclose(both(IMAGES), (found + own(IMAGES)) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vgg11"])
+def test_stochastic_depth_that_would_change_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="no stochastic depth"):
+        timm(name, stochastic_depth=0.2)
+
+
+def test_tokens_of_timm_s_vit_have_no_pooling_to_change() -> None:
+    with pytest.raises(ModelError, match="does not end in one pooling"):
+        timm("test_vit", pool="max")
+
+
 def test_fully_connected_features_have_no_pooling_to_change() -> None:
     with pytest.raises(ModelError, match="does not end in one pooling"):
         torchvision("vgg11", pool="max")
