@@ -39,11 +39,11 @@ def test_a_signal_that_was_eaten_is_found_by_the_next_check(
     eaten: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", eaten.append)
 
-    with stopping_on_signals() as request:
-        request.check()
+    with stopping_on_signals() as check:
+        check()
         Eats()
         with pytest.raises(StoppedBySignal):
-            request.check()
+            check()
 
     assert len(eaten) == 1
 
@@ -70,9 +70,9 @@ def test_other_threads_are_left_alone() -> None:
     seen = []
 
     def look() -> None:
-        with stopping_on_signals() as request:
+        with stopping_on_signals() as check:
             seen.append([signal.getsignal(each) for each in BOTH])
-            request.check()
+            check()
 
     thread = threading.Thread(target=look)
     thread.start()
