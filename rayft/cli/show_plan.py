@@ -138,10 +138,11 @@ def _memory(plan: RunPlan) -> str:
 
 def _phase_lines(plan: RunPlan, phase: PhasePlan) -> list[str]:
     schedule = plan.spec.phases[phase.index].schedule or plan.spec.schedule
+    scaled = f", images of {phase.image_size} px" * (phase.image_size != plan.model.image_size)
     lines = [
         f"phase {phase.index + 1}/{len(plan.phases)}  {phase.name}: "
         f"{_count(phase.num_steps, 'step')} in {_count(phase.num_epochs, 'epoch')}, "
-        f"{schedule.kind}; {phase.ledger.trainable_params:,} parameters train, "
+        f"{schedule.kind}{scaled}; {phase.ledger.trainable_params:,} parameters train, "
         f"{phase.ledger.frozen_params:,} are frozen"
     ]
     runs = _runs(phase.ledger.groups)
@@ -199,6 +200,7 @@ def plan_json(plan: RunPlan) -> dict[str, object]:
                 "name": phase.name,
                 "steps": phase.num_steps,
                 "epochs": phase.num_epochs,
+                "image_size": phase.image_size,
                 "trainable_params": phase.ledger.trainable_params,
                 "frozen_params": phase.ledger.frozen_params,
                 "groups": [asdict(group) for group in phase.ledger.groups],

@@ -42,7 +42,7 @@ def train_step(run: Run, reduce: Reduce, phase: PhasePlan, batches: Sequence[Bat
         torch.manual_seed(
             shard_seed(run.plan.spec.seed, phase.first_step + step, batch.ticket.shard)
         )
-        placed = run.device.batch(batch)
+        placed = run.device.batch(batch, image_size=phase.image_size)
         with reduce.shard(last=index + 1 == len(batches)):
             with run.device.autocast():
                 scores = reduce.module(placed.images)

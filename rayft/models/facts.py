@@ -7,7 +7,7 @@ products inside attention) are not seen, so both are estimates from below.
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -70,6 +70,33 @@ def model_facts(
         weights=weights_in_words(spec.backbone),
         pretrained=spec.backbone.weights != "none",
     )
+
+
+def check_image_sizes(spec: ModelSpec, *, image_size: int, others: Mapping[str, int]) -> None:
+    """Check that a model made for one size of images takes others as well.
+
+    Args:
+        spec: the `model:` section.
+        image_size: height and width in pixels that the model is made for.
+        others: further sizes by their path in the spec.
+
+    Raises:
+        ModelError: it does not take one of them.
+    """
+    if not others:
+        return
+    with torch.device("meta"):
+        model = assemble_model(spec, num_classes=2, image_size=image_size).eval()
+        for where, size in others.items():
+            try:
+                model(torch.empty(1, 3, size, size))
+            except (RuntimeError, AssertionError, ValueError) as error:
+                what = (
+                    f"{spec.backbone.name} for images of {image_size} px cannot take images of "
+                    f"{size} px: {error}"
+                )
+                fix = "choose another size, or remove it"
+                raise ModelError(Problem(where, what, fix)) from error
 
 
 def _facts(part: str, params: list[tuple[str, ParamFacts]], cost: _Cost) -> GroupFacts:

@@ -34,6 +34,7 @@ def estimate_memory(
     facts: ModelFacts,
     ledger: Ledger,
     *,
+    image_size: int,
     state_tensors: int,
     activation_bytes: int,
     on_cpu: bool,
@@ -43,6 +44,7 @@ def estimate_memory(
     Args:
         facts: the model.
         ledger: what trains.
+        image_size: height and width in pixels that it trains at.
         state_tensors: tensors of a parameter's size kept for each trained parameter beside its
             gradient (2 for AdamW, 1 for SGD with momentum, one more for EMA).
         activation_bytes: bytes of one activation, 4 for fp32, 2 for bf16.
@@ -51,10 +53,14 @@ def estimate_memory(
     weights = ledger.trainable_params + ledger.frozen_params
     tensors = weights + ledger.trainable_params * (1 + state_tensors)
     fixed = tensors * _BYTES + (_PROCESS_BYTES if on_cpu else 0)
-    return MemoryEstimate(fixed=fixed, per_row=_bytes_per_row(facts, ledger, activation_bytes))
+    # Activations of `facts` are those at its own size; maps grow with the number of pixels.
+    pixels = image_size**2 / facts.image_size**2
+    per_row = int(_activations_per_row(facts, ledger, activation_bytes) * pixels)
+    images = 3 * (facts.image_size**2 + image_size**2 * _BYTES)
+    return MemoryEstimate(fixed=fixed, per_row=per_row + images)
 
 
-def _bytes_per_row(facts: ModelFacts, ledger: Ledger, activation_bytes: int) -> int:
+def _activations_per_row(facts: ModelFacts, ledger: Ledger, activation_bytes: int) -> int:
     kept, frozen = 0, 0
     backward_reaches = False
     for name, group in _groups(facts):
@@ -63,9 +69,8 @@ def _bytes_per_row(facts: ModelFacts, ledger: Ledger, activation_bytes: int) -> 
             kept += group.activation_bytes_per_row
         else:
             frozen = max(frozen, group.activation_bytes_per_row)
-    image = 3 * facts.image_size**2 * (1 + _BYTES)
     live = kept + int(frozen * _LIVE_SHARE_OF_FROZEN)
-    return live * activation_bytes // _BYTES + image
+    return live * activation_bytes // _BYTES
 
 
 def _groups(facts: ModelFacts) -> list[tuple[str, GroupFacts]]:

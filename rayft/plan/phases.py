@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rayft.errors import Problem, SpecError
+from rayft.plan.facts import ModelFacts
 from rayft.plan.rates import with_effect
 from rayft.plan.schedule import length_in_steps
 from rayft.plan.selectors import GroupNames, resolve_patterns
@@ -56,6 +57,26 @@ def with_plain_phases(spec: RunSpec, plain: Sequence[PlainPhase]) -> RunSpec:
     if phases == spec.phases:
         return spec
     return spec.model_copy(update={"phases": phases, "total": None})
+
+
+def phase_image_size(phase: PhaseSpec, model: ModelFacts, *, where: str) -> int:
+    """Return the height and width in pixels that a phase trains at.
+
+    Raises:
+        SpecError: it is not smaller than that of the run.
+    """
+    if phase.image_size is None:
+        return model.image_size
+    if phase.image_size >= model.image_size:
+        raise SpecError(
+            Problem(
+                f"{where}.image_size",
+                f"{phase.image_size} is not smaller than the {model.image_size} px that the "
+                "images have",
+                "remove it, or choose a smaller one; data.image_size sets that of the run",
+            )
+        )
+    return phase.image_size
 
 
 def _lengths(spec: RunSpec, steps_per_epoch: int) -> list[int]:

@@ -15,7 +15,12 @@ from rayft.plan.ingest import IngestPlan, plan_ingest
 from rayft.plan.ledger import Ledger, make_ledger
 from rayft.plan.memory import MemoryEstimate, estimate_memory
 from rayft.plan.order import OrderPlan, plan_order
-from rayft.plan.phases import PlainPhase, plain_phases, with_plain_phases
+from rayft.plan.phases import (
+    PlainPhase,
+    phase_image_size,
+    plain_phases,
+    with_plain_phases,
+)
 from rayft.plan.resources import ResourcePlan, plan_resources
 from rayft.plan.schedule import ExponentialRise, Schedule, length_in_steps, make_schedule
 from rayft.plan.selectors import group_names
@@ -42,6 +47,8 @@ class PhasePlan:
     """Steps planned before this phase."""
     first_epoch: int
     """Epochs planned before this phase: row order and augmentation go on, never repeat."""
+    image_size: int
+    """Height and width in pixels that the model is trained at."""
     memory: MemoryEstimate
 
 
@@ -166,6 +173,7 @@ def _phases(
         num_epochs = -(-num_steps // steps_per_epoch)
         decay = spec.optimizer.weight_decay
         ledger = make_ledger(phase, model, weight_decay=decay, where=where)
+        image_size = phase_image_size(phase, model, where=where)
         phases.append(
             PhasePlan(
                 index=index,
@@ -177,9 +185,11 @@ def _phases(
                 num_epochs=num_epochs,
                 first_step=first_step,
                 first_epoch=first_epoch,
+                image_size=image_size,
                 memory=estimate_memory(
                     model,
                     ledger,
+                    image_size=image_size,
                     state_tensors=(1 if isinstance(spec.optimizer, SGD) else 2)
                     + (1 if spec.ema else 0)
                     + (1 if spec.optimizer.decay_towards == "pretrained" else 0),

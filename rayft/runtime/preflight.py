@@ -11,7 +11,7 @@ from rayft.data.statistics import channel_statistics
 from rayft.engine.checkpoint_reading import find_checkpoint, on_disk
 from rayft.errors import Problem, SpecError
 from rayft.metrics import check_metric
-from rayft.models.facts import model_facts
+from rayft.models.facts import check_image_sizes, model_facts
 from rayft.models.model import make_model
 from rayft.models.weights import LoadedWeights, load_weights, resolve_weights
 from rayft.plan.facts import DataFacts, ModelFacts, Speeds
@@ -197,6 +197,12 @@ def _plan(
 ) -> RunPlan:
     cluster = cluster_facts(places.storage_path)
     _check_metrics(spec, data)
+    sizes = {
+        f"phases.{index}.image_size": phase.image_size
+        for index, phase in enumerate(spec.phases)
+        if phase.image_size is not None
+    }
+    check_image_sizes(spec.model, image_size=model.image_size, others=sizes)
     resources = plan_resources(spec, cluster)
     _check_compiler(spec, resources.device)
     speeds = speeds or measure_speeds(

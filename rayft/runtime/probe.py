@@ -100,7 +100,8 @@ class _Step:
         ledger = make_ledger(phase, facts, weight_decay=0.0, where=where)
         flops = sum(group.flops_per_row for group in (*facts.groups, *facts.heads))
         rows = int(min(_MOST_ROWS, max(1, _MULTIPLY_ADDS // max(1, flops))))
-        shape = (max(2, rows), 3, facts.image_size, facts.image_size)
+        size = phase.image_size or facts.image_size
+        shape = (max(2, rows), 3, size, size)
         self._images = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
         self._labels = torch.zeros(shape[0], dtype=torch.long)
         self._weights = torch.ones(shape[0])

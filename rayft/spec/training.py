@@ -93,6 +93,11 @@ class PhaseSpec(Spec):
     `backbone`, `decay` (factor for each group further from the heads) and groups by name."""
     schedule: ScheduleSpec | None = None
     """Schedule of this phase, where it differs from the run's."""
+    image_size: int | None = Field(default=None, ge=8)
+    """Height and width in pixels that images are scaled to in this phase, smaller than
+    `data.image_size`: a step costs about as much less as there are fewer pixels. Evaluation takes
+    `data.image_size`. Source: Howard 2018, "Training Imagenet in 3 hours for USD 25",
+    https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html, progressive resizing."""
     unfreeze: UnfreezeSpec | None = None
     """Thaw what trains step by step. Schedule and `until` then hold for each step."""
 

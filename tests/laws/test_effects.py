@@ -10,7 +10,7 @@ from rayft.models.model import make_model
 from rayft.models.weights import LoadedWeights
 from tests.laws.harness import Result, make_spec, run_group
 
-WRITTEN: dict[str, Any] = make_spec().model_dump(mode="json")
+WRITTEN: dict[str, Any] = make_spec().model_dump(mode="json", by_alias=True)
 FROM_FILE = {"backbone": {**WRITTEN["model"]["backbone"], "weights": {"file": "given"}}}
 HEAD = {"kind": "classification"}
 DECAY = {"kind": "adamw", "weight_decay": 1.0}
@@ -23,6 +23,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "head norm": {"heads": {"label": {**HEAD, "norm": "layer"}}},
     "decay to the pretrained": {"optimizer": {**DECAY, "decay_towards": "pretrained"}},
     "averages": {"ema": {"decay": 0.9}},
+    "smaller images": {"phases": [{**each, "image_size": 16} for each in WRITTEN["phases"]]},
 }
 
 

@@ -6,11 +6,19 @@ import torch.nn.functional as F
 
 from rayft.errors import ModelError
 from rayft.models.backbone import Backbone, make_backbone
+from rayft.models.facts import check_image_sizes, model_facts
 from rayft.models.matching import match_by_name
-from rayft.spec.model import BackboneSpec, TimmBackbone, TorchvisionBackbone
+from rayft.spec.model import (
+    BackboneSpec,
+    ClassificationHead,
+    ModelSpec,
+    TimmBackbone,
+    TorchvisionBackbone,
+)
 
 VIT = TorchvisionBackbone(kind="torchvision", name="vit_b_32", weights="none")
 SMALL_VIT = TimmBackbone(kind="timm", name="test_vit", weights="none")
+TIMM_VIT = TimmBackbone(kind="timm", name="vit_tiny_patch16_224", weights="none")
 SWIN = TimmBackbone(kind="timm", name="swin_tiny_patch4_window7_224", weights="none")
 
 
@@ -54,9 +62,6 @@ def test_timm_s_networks_take_their_weights_to_another_size(spec: BackboneSpec, 
 def test_a_size_that_a_network_cannot_be_built_for_is_refused(
     spec: BackboneSpec, size: int
 ) -> None:
-    from rayft.models.facts import model_facts
-    from rayft.spec.model import ClassificationHead, ModelSpec
-
     model = ModelSpec(backbone=spec, heads={"label": ClassificationHead(kind="classification")})
 
     with pytest.raises(ModelError) as caught:
@@ -74,3 +79,23 @@ def test_convolutions_take_their_weights_as_they_are_at_any_size() -> None:
     matched = match_by_name(built(spec, 64), built(spec, None).net.state_dict())
 
     assert matched.notes == ()
+
+
+def check(spec: BackboneSpec, size: int) -> None:
+    model = ModelSpec(backbone=spec, heads={"label": ClassificationHead(kind="classification")})
+    check_image_sizes(model, image_size=64, others={"phases.0.image_size": size})
+
+
+@pytest.mark.parametrize("spec", [VIT, TIMM_VIT])
+def test_a_phase_cannot_give_other_sizes_to_a_network_built_for_one(spec: BackboneSpec) -> None:
+    with pytest.raises(ModelError) as caught:
+        check(spec, 32)
+
+    (problem,) = caught.value.problems
+    assert problem.where == "phases.0.image_size"
+    assert f"{spec.name} for images of 64 px cannot take images of 32 px" in problem.what
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "swin_t"])
+def test_a_phase_can_give_other_sizes_to_others(name: str) -> None:
+    check(TorchvisionBackbone.model_validate({"kind": "torchvision", "name": name}), 32)

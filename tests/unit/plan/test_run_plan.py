@@ -181,3 +181,28 @@ def test_random_weights_are_said_out_loud(planned: Planned, model_facts: Any) ->
     )
 
     assert "RANDOM" in plan.warnings[0]
+
+
+def smaller(size: int) -> list[dict[str, Any]]:
+    return [
+        {"name": "small", "train": ["all"], "for": "2 epochs", "lr": 0.01, "image_size": size},
+        {"name": "whole", "train": ["all"], "for": "1 epochs", "lr": 0.01},
+    ]
+
+
+def test_a_phase_at_smaller_images_needs_less_memory(planned: Planned) -> None:
+    small, whole = planned(phases=smaller(16)).phases
+
+    assert (small.image_size, whole.image_size) == (16, 32)
+    assert small.memory.fixed == whole.memory.fixed
+    # Its images come whole, as bytes, and are scaled on the device.
+    pixels = 3 * 32**2
+    assert (small.memory.per_row - pixels) * 4 == whole.memory.per_row - pixels
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_a_phase_at_no_smaller_images_is_refused(planned: Planned, size: int) -> None:
+    with pytest.raises(SpecError) as caught:
+        planned(phases=smaller(size))
+
+    assert f"phases.0.image_size: {size} is not smaller than the 32 px" in str(caught.value)
