@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from rayft.transforms.operation import Images
+from rayft.transforms.operation import Pixels
 from rayft.transforms.rng import Uniforms
 from rayft.transforms.warp import Interpolation, Matrix, affine_matrix, warp
 
@@ -26,7 +26,7 @@ class MoveAffinely:
     shear: tuple[float, float]
     interpolation: Interpolation
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return each image, moved by its own amounts.
 
         Args:

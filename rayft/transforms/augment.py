@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rayft.errors import Problem, SpecError
 from rayft.spec.augment import AugmentSpec
@@ -18,10 +20,13 @@ from rayft.spec.augment_tone import GaussianBlur
 from rayft.transforms.blocks import run_in_blocks
 from rayft.transforms.build import make_operation
 from rayft.transforms.operation import Images, Operation
-from rayft.transforms.rng import Epoch, operation_uniforms
+from rayft.transforms.rng import Epoch, Uniforms, operation_uniforms
 
 Load = Callable[[slice], Images]
 """Gives the images [n, H, W, 3] of some rows of a batch; called from several threads at once."""
+
+VALUES_ON_DEVICE = 2**24
+"""What an operation changes at once where a tensor is; a handful of copies of it are in fp32."""
 
 
 @final
@@ -53,9 +58,7 @@ class Augmentation:
             ValueError: the images are not uint8 of four axes, have another size, or are not as
                 many as `row_ids`.
         """
-        if row_ids.shape != images.shape[:1]:
-            raise ValueError(f"{len(images)} images need as many ids, got {list(row_ids.shape)}")
-        self._check(images)
+        self._check_ids(images, row_ids)
         if not self.operations:
             return images
         result = self._empty(len(images), channels=images.shape[3])
@@ -84,6 +87,40 @@ class Augmentation:
         self._fill(result, load, row_ids, epoch=epoch, threads=threads)
         return result
 
+    def of_tensor(self, images: Tensor, row_ids: NDArray[np.int64], *, epoch: Epoch) -> Tensor:
+        """Do the same where a tensor is: the same bytes, without waiting for its device.
+
+        Args:
+            images: [B, H, W, C] stored images, left as they are.
+            row_ids: [B] ids of the rows.
+            epoch: as above.
+
+        Returns:
+            [B, image_size, image_size, C] on the device of `images`; `images` itself where the list
+            is empty.
+
+        Raises:
+            ValueError: as above.
+        """
+        self._check_ids(images, row_ids)
+        if not self.operations or not len(row_ids):
+            return images
+        draws = self._draws(row_ids, epoch)
+        values = max(images[0].numel(), self.image_size**2 * images.shape[3])
+        num_rows = max(1, VALUES_ON_DEVICE // values)
+        parts = []
+        for start in range(0, len(row_ids), num_rows):
+            rows = slice(start, start + num_rows)
+            part = images[rows]
+            for operation, uniforms in zip(self.operations, draws, strict=True):
+                part = operation(part, uniforms[rows])
+            parts.append(part)
+        return torch.cat(parts)
+
+    def _draws(self, row_ids: NDArray[np.int64], epoch: Epoch) -> list[Uniforms]:
+        nums = [operation.num_draws for operation in self.operations]
+        return operation_uniforms(self.seed, epoch, row_ids, nums=nums)
+
     def _empty(self, num_rows: int, *, channels: int) -> Images:
         return np.empty((num_rows, self.image_size, self.image_size, channels), np.uint8)
 
@@ -98,8 +135,7 @@ class Augmentation:
     ) -> None:
         if not len(row_ids):
             return
-        nums = [operation.num_draws for operation in self.operations]
-        draws = operation_uniforms(self.seed, epoch, row_ids, nums=nums)
+        draws = self._draws(row_ids, epoch)
 
         def make(rows: slice) -> None:
             images = load(rows)
@@ -110,8 +146,13 @@ class Augmentation:
 
         run_in_blocks(make, len(row_ids), bytes_per_row=result[0].nbytes, threads=threads)
 
-    def _check(self, images: Images) -> None:
-        if images.dtype != np.uint8 or images.ndim != 4:
+    def _check_ids(self, images: Images | Tensor, row_ids: NDArray[np.int64]) -> None:
+        if row_ids.shape != images.shape[:1]:
+            raise ValueError(f"{len(images)} images need as many ids, got {list(row_ids.shape)}")
+        self._check(images)
+
+    def _check(self, images: Images | Tensor) -> None:
+        if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4:
             raise ValueError(
                 f"images must be uint8 [B, H, W, C], got {images.dtype} {list(images.shape)}"
             )

@@ -11,29 +11,19 @@ order, on any processor and with however many rows, the same bits come out.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from rayft.transforms.operation import Images, row_blocks
+from rayft.transforms.blend_maps import GREY_WEIGHTS, WHITE, PerRow, color_maps
+from rayft.transforms.operation import Images, Pixels, moved, row_blocks
 
 Values = NDArray[np.float32]
 """[n, pixels * 3], red, green and blue in turn, then what only fills up; changed in place."""
 
-PerRow = NDArray[np.float64]
-"""[n]."""
-
-_BLACK, _WHITE, _LIMIT = np.float32(0), np.float32(255), np.float32(255.5)
-_WEIGHTS = (0.2989, 0.587, 0.114)
-"""Of red, green and blue in the brightness to the eye, as torchvision has them."""
-
-_CUT_OFF = 0.5
-"""torchvision cuts greys to whole numbers; on average that takes half a level away."""
-
-_SMALLEST_SCALE = 1e-6
-_BITS = 24
-_BITS_BELOW_ONE = 2
+_BLACK, _WHITE, _LIMIT = np.float32(0), np.float32(WHITE), np.float32(255.5)
 _PIXELS, _CHANNELS = 4, 3
 _WIDTH = _PIXELS * _CHANNELS
 """Values that are multiplied at once: a matrix of this size is fast, one of three is slow."""
@@ -43,7 +33,7 @@ _LINES = 2**18 // _WIDTH**2
 """What OpenBLAS multiplies in the calling thread; it shares more out to threads of its own."""
 
 
-def blend_colors(images: Images, factors: NDArray[np.float64]) -> Images:
+def blend_colors(images: Pixels, factors: NDArray[np.float64]) -> Pixels:
     """Change brightness, contrast and saturation, in this order.
 
     Within a level of what the exact factors give (factors up to 2; three levels up to 4), grey
@@ -57,69 +47,30 @@ def blend_colors(images: Images, factors: NDArray[np.float64]) -> Images:
     Returns:
         [B, H, W, 3].
     """
-    maps = _maps(images, factors)
+    if isinstance(images, Tensor):
+        return _blended(images, factors)
+    maps = color_maps(
+        factors, lambda white, _: _mean_grey(images, white), place=lambda numbers: numbers
+    )
+    low, high, start, shift = (
+        each.astype(np.float32) for each in (maps.low, maps.high, maps.start, maps.shift)
+    )
+    matrices = _of_four_pixels(maps.matrices.astype(np.float32))
+    exceeds = factors[:, 2] > 1
     result = np.empty(images.shape, np.uint8)
     size = images[0].size
     memory = _memory(images)
     for rows, values in _in_blocks(images):
-        _clamp(values, maps.low[rows], maps.high[rows])
-        if maps.start[rows].any():
-            values -= maps.start[rows, None]
-        blended = _multiply(values, maps.matrices[rows], memory[: len(values)])
-        blended += maps.shift[rows, None]
-        if maps.exceeds[rows].any():
+        _clamp(values, low[rows], high[rows])
+        if start[rows].any():
+            values -= start[rows, None]
+        blended = _multiply(values, matrices[rows], memory[: len(values)])
+        blended += shift[rows, None]
+        # A saturation up to 1 leads no further outside than rounding does.
+        if exceeds[rows].any():
             blended.clip(_BLACK, _LIMIT, out=blended)
         result[rows].reshape(-1, size)[...] = blended[:, :size]
     return result
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Maps:
-    """What becomes of the values of each image."""
-
-    low: NDArray[np.float32]
-    """[B], what values are clamped to at first."""
-    high: NDArray[np.float32]
-    start: NDArray[np.float32]
-    """[B], then subtracted."""
-    matrices: NDArray[np.float32]
-    """[B, 12, 12], then applied: from the channels of four pixels (first axis) to new ones."""
-    shift: NDArray[np.float32]
-    """[B], then added; with the half that makes cutting off a rounding."""
-    exceeds: NDArray[np.bool_]
-    """[B] whether results may lie so far outside of 0..255 that they have to be clamped."""
-
-
-def _maps(images: Images, factors: NDArray[np.float64]) -> _Maps:
-    brightness, contrast, saturation = factors.T
-    scale = brightness * contrast
-    # An error of a threshold of 1 / steps / 2 grows by this factor.
-    steepness = scale * (saturation + np.abs(1 - saturation))
-    steps = 2.0 ** np.maximum(_BITS_BELOW_ONE, np.frexp(steepness)[1] + 1)
-    white = _on_grid(_WHITE / np.maximum(brightness, _SMALLEST_SCALE), steps)
-    shift = np.zeros_like(scale)
-    if (contrast != 1).any():
-        grey = brightness * _mean_grey(images, white) - _CUT_OFF
-        shift = np.maximum(grey, 0) * (1 - contrast)
-    divisor = np.maximum(scale, _SMALLEST_SCALE)
-    low = _on_grid(-shift / divisor, steps)
-    high = np.minimum(_on_grid((_WHITE - shift) / divisor, steps), white)
-    # Where no threshold has a fraction, no value has one, and the matrix can have more bits.
-    steps = np.where((low % 1 == 0) & (high % 1 == 0), 1, steps)
-    # A steep map would need many bits for values far from 0.
-    start = np.where(scale > 2, low, 0)
-    matrices = scale[:, None, None] * _saturating(saturation)
-    shift *= saturation + (1 - saturation) * sum(_WEIGHTS)
-    shift += matrices[:, :, 0].sum(axis=1) * start
-    shift += _CUT_OFF * saturation  # a half to round, and for grey -_CUT_OFF * (1 - saturation)
-    return _Maps(
-        low=low.astype(np.float32),
-        high=high.astype(np.float32),
-        start=start.astype(np.float32),
-        matrices=_of_four_pixels(_exact(matrices, high - start, steps)),
-        shift=shift.astype(np.float32),
-        exceeds=saturation > 1,
-    )
 
 
 def _in_blocks(images: Images) -> Iterator[tuple[slice, Values]]:
@@ -148,11 +99,6 @@ def _clamp(values: Values, low: NDArray[np.float32], high: NDArray[np.float32]) 
         values.clip(low[:, None], high[:, None], out=values)
 
 
-def _on_grid(thresholds: PerRow, steps: PerRow) -> PerRow:
-    """Round thresholds to multiples of 1 / `steps` within 0..255."""
-    return np.rint(np.clip(thresholds, 0, _WHITE) * steps) / steps
-
-
 def _mean_grey(images: Images, white: PerRow) -> PerRow:
     """Return the mean brightness to the eye of images clamped at `white`.
 
@@ -166,25 +112,9 @@ def _mean_grey(images: Images, white: PerRow) -> PerRow:
         np.add.reduce(lines, axis=1, out=columns[rows])
     sums = columns.reshape(len(images), -1, _CHANNELS).sum(axis=1, dtype=np.float64)
     red, green, blue = sums.T
-    total: PerRow = red * _WEIGHTS[0] + green * _WEIGHTS[1] + blue * _WEIGHTS[2]
+    total: PerRow = red * GREY_WEIGHTS[0] + green * GREY_WEIGHTS[1] + blue * GREY_WEIGHTS[2]
     mean: PerRow = total / (images[0].size // _CHANNELS)
     return mean
-
-
-def _saturating(saturation: PerRow) -> NDArray[np.float64]:
-    """Return the matrices [n, 3, 3] of a change of saturation; each column makes a new channel."""
-    of_grey = np.array(_WEIGHTS)[:, None] * (1 - saturation)[:, None, None]
-    matrices: NDArray[np.float64] = of_grey + saturation[:, None, None] * np.eye(_CHANNELS)
-    return matrices
-
-
-def _exact(matrices: NDArray[np.float64], largest: PerRow, steps: PerRow) -> NDArray[np.float32]:
-    """Round the entries so that products with values up to `largest` and their sums are exact."""
-    # A little more than the sum of the products' sizes, for what rounding may add to it.
-    sums = 1.01 * largest * np.abs(matrices).sum(axis=1).max(axis=1)
-    units = (2.0 ** (_BITS - np.frexp(np.maximum(sums, 1))[1]) / steps)[:, None, None]
-    rounded: NDArray[np.float64] = np.rint(matrices * units) / units
-    return rounded.astype(np.float32)
 
 
 def _of_four_pixels(matrices: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -205,3 +135,36 @@ def _multiply(values: Values, matrices: NDArray[np.float32], result: Values) -> 
         part = slice(start, start + lines)
         np.matmul(given[:, part], matrices, out=product[:, part])
     return result
+
+
+def _blended(images: Tensor, factors: NDArray[np.float64]) -> Tensor:
+    """Do what `blend_colors` does; exact products need no particular matrix multiplication."""
+
+    def place(numbers: NDArray[np.float64]) -> Tensor:
+        return moved(numbers, images)
+
+    def mean_grey(white: NDArray[np.float64], steps: NDArray[np.float64]) -> Tensor:
+        return _mean_grey_of(images, place(white), place(steps))
+
+    maps = color_maps(factors, mean_grey, place=place)
+    low, high, start, shift = (
+        each.float()[:, None, None] for each in (maps.low, maps.high, maps.start, maps.shift)
+    )
+    channels = [channel.float().clamp(low, high) - start for channel in images.unbind(3)]
+    red, green, blue = maps.matrices.float()[:, :, :, None, None].unbind(1)
+    planes = []
+    for new in range(_CHANNELS):
+        plane = channels[0] * red[:, new] + channels[1] * green[:, new] + channels[2] * blue[:, new]
+        planes.append((plane + shift).clamp(float(_BLACK), float(_LIMIT)).to(torch.uint8))
+    return torch.stack(planes, dim=3)
+
+
+def _mean_grey_of(images: Tensor, white: Tensor, steps: Tensor) -> Tensor:
+    """Do what `_mean_grey` does, by sums of whole numbers of steps."""
+    wide = [-1, 1, 1, 1]
+    counts = images.float().clamp(max=white.float().view(wide)) * steps.float().view(wide)
+    sums = counts.int().sum(dim=(1, 2), dtype=torch.int64).double() / steps[:, None]
+    red, green, blue = sums.unbind(1)
+    total = red * GREY_WEIGHTS[0] + green * GREY_WEIGHTS[1] + blue * GREY_WEIGHTS[2]
+    # Some devices multiply by the reciprocal where they are to divide by a plain number.
+    return total / torch.full_like(total, images.shape[1] * images.shape[2])

@@ -1,9 +1,6 @@
 """From the specs of operations to the operations."""
 
-from functools import partial
 from typing import assert_never
-
-import numpy as np
 
 from rayft.spec.augment import AugmentSpec, RandAugment, RandomErasing, TrivialAugment
 from rayft.spec.augment_motion import (
@@ -32,14 +29,20 @@ from rayft.transforms.affine import MoveAffinely
 from rayft.transforms.color import JitterColor, to_grey
 from rayft.transforms.crop import CropRandomly
 from rayft.transforms.erasing import EraseRandomly
-from rayft.transforms.filters import BlurGaussian, sharpen
+from rayft.transforms.filters import BlurGaussian, SharpenAll
 from rayft.transforms.flip import FlipHorizontally, FlipVertically
-from rayft.transforms.operation import ChangeSome, Operation
+from rayft.transforms.operation import ChangeSome, Operation, Rule
 from rayft.transforms.perspective import ChangePerspective
 from rayft.transforms.policy import AugmentRandomly, AugmentTrivially
 from rayft.transforms.resized_crop import CropAndResizeRandomly
 from rayft.transforms.rotation import Rotate
-from rayft.transforms.tones import equalize, invert, posterize, solarize, stretch_contrast
+from rayft.transforms.tones import (
+    PosterizeAll,
+    SolarizeAll,
+    equalize,
+    invert,
+    stretch_contrast,
+)
 
 
 def make_operation(spec: AugmentSpec, *, image_size: int) -> Operation:
@@ -131,22 +134,24 @@ def _make_moving(spec: MovingSpec, image_size: int) -> Operation:
 
 
 def _make_rule(spec: RuleSpec) -> Operation:
+    return ChangeSome(spec.probability, _rule(spec))
+
+
+def _rule(spec: RuleSpec) -> Rule:
     match spec:
         case Grayscale():
-            return ChangeSome(spec.probability, to_grey)
+            return to_grey
         case Invert():
-            return ChangeSome(spec.probability, invert)
+            return invert
         case Posterize():
-            return ChangeSome(spec.probability, partial(posterize, bits=np.array([spec.bits])))
+            return PosterizeAll(spec.bits)
         case Solarize():
-            change = partial(solarize, thresholds=np.array([spec.threshold]))
-            return ChangeSome(spec.probability, change)
+            return SolarizeAll(spec.threshold)
         case AutoContrast():
-            return ChangeSome(spec.probability, stretch_contrast)
+            return stretch_contrast
         case Equalize():
-            return ChangeSome(spec.probability, equalize)
+            return equalize
         case Sharpness():
-            change = partial(sharpen, factors=np.array([spec.factor], np.float32))
-            return ChangeSome(spec.probability, change)
+            return SharpenAll(spec.factor)
         case _:
             assert_never(spec)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rayft.transforms.blend import blend_colors
-from rayft.transforms.operation import Images, check_rgb, row_blocks
+from rayft.transforms.operation import Images, Pixels, check_rgb, moved, row_blocks
 from rayft.transforms.rng import Uniforms
 
 Planes = NDArray[np.float32]
@@ -37,7 +39,7 @@ class JitterColor:
     saturation: float
     hue: float
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return the images in other colours.
 
         Args:
@@ -58,7 +60,7 @@ class JitterColor:
         return shift_hue(images, factors[:, 3]) if self.hue else images
 
 
-def shift_hue(images: Images, turns: NDArray[np.float64]) -> Images:
+def shift_hue(images: Pixels, turns: NDArray[np.float64]) -> Pixels:
     """Turn the colour wheel.
 
     Args:
@@ -68,6 +70,8 @@ def shift_hue(images: Images, turns: NDArray[np.float64]) -> Images:
     Returns:
         [B, H, W, 3].
     """
+    if isinstance(images, Tensor):
+        return _with_shifted_hue(images, turns)
     result = np.empty(images.shape, np.uint8)
     for rows in row_blocks(images):
         planes = _split_channels(images[rows])
@@ -76,7 +80,7 @@ def shift_hue(images: Images, turns: NDArray[np.float64]) -> Images:
     return result
 
 
-def to_grey(images: Images) -> Images:
+def to_grey(images: Pixels) -> Pixels:
     """Give all channels the brightness to the eye, cut to whole numbers.
 
     As torchvision's `rgb_to_grayscale` with three channels, of which a multiplication and an
@@ -92,6 +96,11 @@ def to_grey(images: Images) -> Images:
         ValueError: the images are not RGB.
     """
     check_rgb(images, "grayscale")
+    if isinstance(images, Tensor):
+        red, green, blue = images.float().unbind(3)
+        weights = [float(weight) for weight in _GREY]
+        brightness = red * weights[0] + green * weights[1] + blue * weights[2]
+        return brightness.to(torch.uint8)[..., None].expand_as(images).contiguous()
     result = np.empty(images.shape, np.uint8)
     for rows in row_blocks(images):
         grey = _grey(_split_channels(images[rows]))
@@ -159,3 +168,20 @@ def _replace(plane: Plane, where: NDArray[np.bool_], new: Plane) -> None:
     new -= plane
     new *= where
     plane += new
+
+
+def _with_shifted_hue(images: Tensor, turns: NDArray[np.float64]) -> Tensor:
+    """Do what `_shift_hue` does."""
+    red, green, blue = images.float().unbind(3)
+    lightest = torch.maximum(torch.maximum(red, green), blue)
+    darkest = torch.minimum(torch.minimum(red, green), blue)
+    chroma = lightest - darkest
+    hue = red - green + 4 * chroma
+    hue = torch.where(lightest == green, blue - red + 2 * chroma, hue)
+    hue = torch.where(lightest == red, green - blue, hue)
+    hue = hue / (chroma + (chroma == 0))
+    hue = hue + 6 * moved(turns.astype(np.float32), images)[:, None, None]
+    hue = hue - 6 * (hue * float(np.float32(1 / 6))).floor()
+    shares = ((hue - 3).abs() - 1, 2 - (hue - 2).abs(), 2 - (hue - 4).abs())
+    planes = [share.clamp(0, 1) * chroma + darkest for share in shares]
+    return torch.stack(planes, dim=3).round().to(torch.uint8)

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from rayft.transforms.operation import Images
+from rayft.transforms.operation import Images, Pixels, moved
 from rayft.transforms.rng import Uniforms
 
 
@@ -19,7 +22,7 @@ class CropRandomly:
     padding: int
     padding_mode: Literal["constant", "reflect"]
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return a window of each padded image.
 
         Args:
@@ -29,8 +32,12 @@ class CropRandomly:
         Returns:
             [B, H, W, C].
         """
+        corners = (draws * (2 * self.padding + 1)).astype(np.int64)
+        if isinstance(images, Tensor):
+            reflects = self.padding_mode == "reflect"
+            return _windows(images, corners - self.padding, reflects=reflects)
         height, width = images.shape[1:3]
-        places = (draws * (2 * self.padding + 1)).astype(np.int64).tolist()
+        places = corners.tolist()
         if self.padding_mode == "reflect":
             padded = _pad_with_reflection(images, self.padding)
             result = np.empty(images.shape, np.uint8)
@@ -55,6 +62,25 @@ def _overlap(start: int, size: int) -> tuple[slice, slice]:
     first = max(0, -start)
     last = max(first, size - max(0, start))
     return slice(first, last), slice(first + start, last + start)
+
+
+def _windows(images: Tensor, corners: NDArray[np.int64], *, reflects: bool) -> Tensor:
+    """Return a window of each image, as large as the image, from the corner [B, 2] on."""
+    num_rows, height, width, _ = images.shape
+    tops, lefts = moved(corners, images).unbind(1)
+    ys = tops[:, None] + torch.arange(height, device=images.device)
+    xs = lefts[:, None] + torch.arange(width, device=images.device)
+    rows = torch.arange(num_rows, device=images.device)[:, None, None]
+    if reflects:
+        return images[rows, _reflected(ys, height)[:, :, None], _reflected(xs, width)[:, None]]
+    seen = ((ys >= 0) & (ys < height))[:, :, None] & ((xs >= 0) & (xs < width))[:, None]
+    window = images[rows, ys.clamp(0, height - 1)[:, :, None], xs.clamp(0, width - 1)[:, None]]
+    return window * seen[..., None]
+
+
+def _reflected(places: Tensor, size: int) -> Tensor:
+    """Return which place of the image is seen at a place up to `size` - 1 outside of it."""
+    return (size - 1) - ((size - 1) - places.abs()).abs()
 
 
 def _pad_with_reflection(images: Images, pad: int) -> Images:

@@ -5,13 +5,21 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from rayft.transforms.operation import Images
+from rayft.transforms.operation import Pixels, moved
 from rayft.transforms.rng import Uniforms
 
 NUM_ATTEMPTS = 10
 _WORD = 2**32
+
+Box = tuple[int, int, int, int]
+"""Top, left, height and width in pixels."""
+
+Filling = int | NDArray[np.uint8]
+"""One value, or those [height, width, C] of a box."""
 
 
 @final
@@ -33,7 +41,7 @@ class EraseRandomly:
     ratio: tuple[float, float]
     value: int | Literal["random"]
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return a copy in which the rows that drew below `probability` have lost a box.
 
         Args:
@@ -44,15 +52,22 @@ class EraseRandomly:
         Returns:
             [B, H, W, C].
         """
+        rows = np.flatnonzero(draws[:, 0] < self.probability)
+        numbers = draws[rows, 1:].tolist()
+        boxes = [self.box(each, images.shape[1], images.shape[2]) for each in numbers]
+        fillings = [
+            self._filling(each[-2:], (box[2], box[3], images.shape[3]))
+            for each, box in zip(numbers, boxes, strict=True)
+        ]
+        if isinstance(images, Tensor):
+            return _painted(images, rows, boxes, fillings)
         result = images.copy()
-        for row in np.flatnonzero(draws[:, 0] < self.probability).tolist():
-            numbers = draws[row, 1:].tolist()
-            top, left, height, width = self.box(numbers, images.shape[1], images.shape[2])
-            part = result[row, top : top + height, left : left + width]
-            part[...] = self._filling(numbers[-2:], part.shape)
+        for row, box, filling in zip(rows.tolist(), boxes, fillings, strict=True):
+            top, left, height, width = box
+            result[row, top : top + height, left : left + width] = filling
         return result
 
-    def box(self, draws: list[float], height: int, width: int) -> tuple[int, int, int, int]:
+    def box(self, draws: list[float], height: int, width: int) -> "Box":
         """Choose a box: the first of ten attempts that is smaller than the image along both sides.
 
         Args:
@@ -73,7 +88,7 @@ class EraseRandomly:
                 return int(top * (height - tall + 1)), int(left * (width - wide + 1)), tall, wide
         return 0, 0, 0, 0
 
-    def _filling(self, draws: list[float], shape: tuple[int, ...]) -> int | NDArray[np.uint8]:
+    def _filling(self, draws: list[float], shape: tuple[int, ...]) -> "Filling":
         if self.value != "random":
             return self.value
         # The bytes of a counter-based generator again, with this row's numbers as its key.
@@ -81,6 +96,33 @@ class EraseRandomly:
         size = math.prod(shape)
         words: NDArray[np.uint64] = np.random.Philox(key=key).random_raw(-(-size // 8))
         return words.astype("<u8").view(np.uint8)[:size].reshape(shape)
+
+
+def _painted(
+    images: Tensor, rows: NDArray[np.intp], boxes: list[Box], fillings: list[Filling]
+) -> Tensor:
+    """Return a copy with a box of each of some rows filled."""
+    result = images.clone()
+    if not boxes:
+        return result
+    y = torch.arange(images.shape[1], device=images.device)[:, None, None]
+    x = torch.arange(images.shape[2], device=images.device)[:, None]
+    top, left, height, width = moved(np.array(boxes), images)[:, :, None, None, None].unbind(1)
+    inside = (y >= top) & (y < top + height) & (x >= left) & (x < left + width)
+    flat = np.concatenate([np.asarray(each, np.uint8).reshape(-1) for each in fillings])
+    values = moved(flat, images)
+    if isinstance(fillings[0], int):
+        painted = values[:, None, None, None]
+    else:
+        starts = np.cumsum([0, *(np.size(each) for each in fillings[:-1])])
+        channel = torch.arange(images.shape[3], device=images.device)
+        place = ((y - top) * width + (x - left)) * images.shape[3] + channel
+        place += moved(starts, images)[:, None, None, None]
+        # What lies outside of a box is looked up as well, and not used.
+        painted = torch.cat((values, values.new_zeros(1)))[place.clamp(0, len(flat))]
+    places = moved(rows, images)
+    result[places] = torch.where(inside, painted, images[places])
+    return result
 
 
 def _between(ends: tuple[float, float], uniform: float) -> float:

@@ -6,8 +6,9 @@ from typing import ClassVar, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from rayft.transforms.operation import VALUES_IN_ONE_THREAD, Images
+from rayft.transforms.operation import VALUES_IN_ONE_THREAD, Pixels, change_rows
 from rayft.transforms.rng import Uniforms
 
 
@@ -20,7 +21,7 @@ class FlipHorizontally:
     resizes: ClassVar[bool] = False
     probability: float
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return a copy in which the rows that drew below `probability` are mirrored.
 
         Args:
@@ -30,8 +31,11 @@ class FlipHorizontally:
         Returns:
             [B, H, W, C].
         """
+        chosen = draws[:, 0] < self.probability
+        if isinstance(images, Tensor):
+            return change_rows(images, np.flatnonzero(chosen), lambda some: some.flip(2))
         result = np.empty(images.shape, np.uint8)
-        for row, is_mirrored in enumerate((draws[:, 0] < self.probability).tolist()):
+        for row, is_mirrored in enumerate(chosen.tolist()):
             if is_mirrored:
                 _mirror(images[row], result[row])
             else:
@@ -48,7 +52,7 @@ class FlipVertically:
     resizes: ClassVar[bool] = False
     probability: float
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return a copy in which the rows that drew below `probability` are mirrored.
 
         Args:
@@ -59,6 +63,8 @@ class FlipVertically:
             [B, H, W, C].
         """
         mirrored = np.flatnonzero(draws[:, 0] < self.probability)
+        if isinstance(images, Tensor):
+            return change_rows(images, mirrored, lambda some: some.flip(1))
         result = images.copy()
         result[mirrored] = images[mirrored, ::-1]
         return result

@@ -10,10 +10,12 @@ from random import Random
 from typing import assert_never, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rayft.spec.mix import Cutmix, MixSpec, Mixup
-from rayft.transforms.operation import Images
+from rayft.transforms.operation import Pixels, moved
 from rayft.transforms.rng import Epoch, Uniforms, row_uniforms
 
 _OPERATION = 2**16 - 1
@@ -37,12 +39,12 @@ class Mixing:
 
     def __call__(
         self,
-        images: Images,
-        partners: Images,
+        images: Pixels,
+        partners: Pixels,
         row_ids: NDArray[np.int64],
         *,
         epoch: Epoch,
-    ) -> tuple[Images, Shares]:
+    ) -> tuple[Pixels, Shares]:
         """Return each image put together with its partner, and the shares that stayed its own.
 
         Args:
@@ -55,26 +57,41 @@ class Mixing:
             [B, H, W, C] in new memory, and [B].
         """
         draws = row_uniforms(self.seed, epoch, row_ids, operation=_OPERATION, num=_NUM_DRAWS)
-        result, shares = images.copy(), np.ones(len(images), np.float32)
-        last = 0.0
-        for spec in self.specs:
-            first, last = last, last + spec.probability
-            rows = np.flatnonzero((draws[:, 0] >= first) & (draws[:, 0] < last))
+        shares = np.ones(len(images), np.float32)
+        if isinstance(images, Tensor):
+            mixed = images.clone()
+            for spec, rows in self._rows_of_each(draws[:, 0]):
+                places = moved(rows, images)
+                mixed[places], shares[rows] = _put_together(
+                    spec, images[places], partners[places], draws[rows, 1:]
+                )
+            return mixed, shares
+        result = images.copy()
+        for spec, rows in self._rows_of_each(draws[:, 0]):
             result[rows], shares[rows] = _put_together(
                 spec, images[rows], partners[rows], draws[rows, 1:]
             )
         return result, shares
 
+    def _rows_of_each(self, draws: NDArray[np.float64]) -> list[tuple[MixSpec, NDArray[np.intp]]]:
+        found = []
+        last = 0.0
+        for spec in self.specs:
+            first, last = last, last + spec.probability
+            found.append((spec, np.flatnonzero((draws >= first) & (draws < last))))
+        return found
+
 
 def _put_together(
-    spec: MixSpec, images: Images, partners: Images, draws: Uniforms
-) -> tuple[Images, Shares]:
+    spec: MixSpec, images: Pixels, partners: Pixels, draws: Uniforms
+) -> tuple[Pixels, Shares]:
     parts = _parts(spec.alpha, draws[:, :2])
     match spec:
         case Mixup():
             return _blend(images, partners, parts), (parts / _PARTS).astype(np.float32)
         case Cutmix():
-            return _paste(images, partners, _boxes(parts, draws[:, 2:], images.shape[1:3]))
+            boxes = _boxes(parts, draws[:, 2:], images.shape[1:3])
+            return _paste(images, partners, boxes), _shares_left(boxes, images.shape[1:3])
         case _:
             assert_never(spec)
 
@@ -87,8 +104,12 @@ def _parts(alpha: float, draws: Uniforms) -> NDArray[np.int64]:
     return np.rint(np.array(shares, np.float64) * _PARTS).astype(np.int64)
 
 
-def _blend(images: Images, partners: Images, parts: NDArray[np.int64]) -> Images:
+def _blend(images: Pixels, partners: Pixels, parts: NDArray[np.int64]) -> Pixels:
     """Return the weighted means, rounded to the nearest."""
+    if isinstance(images, Tensor):
+        share = moved(parts.astype(np.int32), images)[:, None, None, None]
+        sums = images * share + partners * (_PARTS - share) + _PARTS // 2
+        return sums.div(_PARTS, rounding_mode="floor").to(torch.uint8)
     own = parts.astype(np.uint32)[:, None, None, None]
     blended = images * own
     blended += partners * (_PARTS - own)
@@ -97,14 +118,25 @@ def _blend(images: Images, partners: Images, parts: NDArray[np.int64]) -> Images
     return blended.astype(np.uint8)
 
 
-def _paste(images: Images, partners: Images, boxes: NDArray[np.int64]) -> tuple[Images, Shares]:
-    """Return the images with a rectangle of each partner, and the share of the area that stayed."""
-    result, shares = images.copy(), np.empty(len(images), np.float32)
-    area = images.shape[1] * images.shape[2]
+def _paste(images: Pixels, partners: Pixels, boxes: NDArray[np.int64]) -> Pixels:
+    """Return the images with a rectangle of each partner."""
+    if isinstance(images, Tensor):
+        y = torch.arange(images.shape[1], device=images.device)[:, None, None]
+        x = torch.arange(images.shape[2], device=images.device)[:, None]
+        top, left, bottom, right = moved(boxes, images)[:, :, None, None, None].unbind(1)
+        inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+        return torch.where(inside, partners, images)
+    result = images.copy()
     for row, (top, left, bottom, right) in enumerate(boxes.tolist()):
         result[row, top:bottom, left:right] = partners[row, top:bottom, left:right]
-        shares[row] = 1 - (bottom - top) * (right - left) / area
-    return result, shares
+    return result
+
+
+def _shares_left(boxes: NDArray[np.int64], size: tuple[int, ...]) -> Shares:
+    """Return how much of the area of each image lies outside of its rectangle."""
+    top, left, bottom, right = boxes.T
+    shares: Shares = (1 - (bottom - top) * (right - left) / (size[0] * size[1])).astype(np.float32)
+    return shares
 
 
 def _boxes(parts: NDArray[np.int64], draws: Uniforms, size: tuple[int, ...]) -> NDArray[np.int64]:

@@ -1,5 +1,10 @@
 """What an augmentation is made of: an operation on a batch and its random numbers.
 
+An operation takes images of either kind: arrays of numpy, or tensors of torch on any device. Random
+numbers are arrays of numpy, and what follows from them is worked out once for both; only the
+functions that touch pixels have a version for each kind. The one for tensors does the same
+arithmetic in the same order and never waits for the device.
+
 An operation is told the random numbers, it draws none. It treats each row by itself: row i of the
 result depends on row i of the images and of the numbers alone, to the last bit. So arithmetic that
 rounds is done by numpy functions of one rounding each; a fused or blocked one (a matrix product)
@@ -8,15 +13,20 @@ may round differently for another batch size.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, final
+from typing import ClassVar, Protocol, TypeVar, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rayft.transforms.rng import Uniforms
 
 Images = NDArray[np.uint8]
 """[B, H, W, C]; may be read-only."""
+
+Pixels = TypeVar("Pixels", NDArray[np.uint8], Tensor)
+"""[B, H, W, C] uint8, of numpy or of torch; may be read-only."""
 
 VALUES_IN_ONE_THREAD = 2**15 - 1
 """What torch works on in the calling thread; an operation on more it shares out to all its threads.
@@ -39,7 +49,7 @@ class Operation(Protocol):
     resizes: ClassVar[bool]
     """Whether it takes images of any size and gives them the model's; others keep the size."""
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return the changed images; `images` is left as it is.
 
         Args:
@@ -52,7 +62,7 @@ class Operation(Protocol):
         ...
 
 
-def check_rgb(images: Images, operation: str) -> None:
+def check_rgb(images: Images | Tensor, operation: str) -> None:
     """Refuse images that are not red, green and blue.
 
     Raises:
@@ -70,10 +80,10 @@ class ChangeSome:
     num_draws: ClassVar[int] = 1
     resizes: ClassVar[bool] = False
     probability: float
-    change: Callable[[Images], Images]
+    change: "Rule"
     """Gives the changed images, as an operation does."""
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return a copy in which the rows that drew below `probability` are changed.
 
         Args:
@@ -87,9 +97,17 @@ class ChangeSome:
         return change_rows(images, np.flatnonzero(chosen), self.change)
 
 
+class Rule(Protocol):
+    """Changes all images of a batch."""
+
+    def __call__(self, images: Pixels, /) -> Pixels:
+        """Return the changed images [B, H, W, C] in new memory."""
+        ...
+
+
 def change_rows(
-    images: Images, rows: NDArray[np.intp], change: Callable[[Images], Images]
-) -> Images:
+    images: Pixels, rows: NDArray[np.intp], change: Callable[[Pixels], Pixels]
+) -> Pixels:
     """Return a copy of the images in which some are changed, all of these together.
 
     Args:
@@ -100,10 +118,21 @@ def change_rows(
     Returns:
         [B, H, W, C].
     """
+    if isinstance(images, Tensor):
+        changed = images.clone()
+        if len(rows):
+            places = moved(rows, images)
+            changed[places] = change(images[places])
+        return changed
     result = images.copy()
     if len(rows):
         result[rows] = change(images[rows])
     return result
+
+
+def moved(numbers: NDArray[np.generic], images: Tensor) -> Tensor:
+    """Return numbers of the rows as a tensor where the images are, without waiting for it."""
+    return torch.from_numpy(np.ascontiguousarray(numbers)).to(images.device, non_blocking=True)
 
 
 def row_blocks(images: Images) -> Iterator[slice]:

@@ -1,13 +1,12 @@
 """Looking at each image from its own angle: its corners move inwards."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rayft.transforms.operation import Images, change_rows
+from rayft.transforms.operation import Pixels, change_rows
 from rayft.transforms.rng import Uniforms
 from rayft.transforms.warp import Interpolation, warp
 
@@ -29,7 +28,7 @@ class ChangePerspective:
     probability: float
     interpolation: Interpolation
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return a copy in which the rows that drew below `probability` are changed.
 
         Args:
@@ -43,8 +42,9 @@ class ChangePerspective:
         height, width = images.shape[1:3]
         corners = self.corners(draws[rows, 1:], height=height, width=width)
         matrices = perspective_matrices(corners, height=height, width=width)
-        change = partial(warp, matrices=matrices, interpolation=self.interpolation)
-        return change_rows(images, rows, change)
+        return change_rows(
+            images, rows, lambda some: warp(some, matrices, interpolation=self.interpolation)
+        )
 
     def corners(self, draws: Uniforms, *, height: int, width: int) -> Corners:
         """Return where the corners go, in whole pixels.

@@ -8,10 +8,11 @@ from typing import ClassVar, assert_never, final
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rayft.transforms.blend import blend_colors
 from rayft.transforms.filters import sharpen
-from rayft.transforms.operation import Images, check_rgb
+from rayft.transforms.operation import Pixels, check_rgb, moved
 from rayft.transforms.rng import Uniforms
 from rayft.transforms.tones import equalize, posterize, solarize, stretch_contrast
 from rayft.transforms.warp import Interpolation, Matrix, affine_matrix, warp
@@ -80,7 +81,7 @@ class AugmentTrivially:
     num_bins: int
     interpolation: Interpolation
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return the changed images.
 
         Args:
@@ -121,7 +122,7 @@ class AugmentRandomly:
         """For each operation, which it is and the sign of its strength."""
         return 2 * self.num_operations
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return the changed images.
 
         Args:
@@ -169,8 +170,8 @@ def strengths(space: Space, num_bins: int, height: int, width: int) -> NDArray[n
 
 
 def change_each(
-    images: Images, choices: Choices, strength: Strengths, *, interpolation: Interpolation
-) -> Images:
+    images: Pixels, choices: Choices, strength: Strengths, *, interpolation: Interpolation
+) -> Pixels:
     """Change each row by an operation of its own.
 
     Each operation is torchvision's v2 function on uint8 tensors: the same bytes for posterize,
@@ -186,16 +187,28 @@ def change_each(
     Returns:
         [B, H, W, 3].
     """
+    if isinstance(images, Tensor):
+        changed = images.clone()
+        for change, rows in _rows_of_each(choices):
+            places = moved(rows, images)
+            changed[places] = _change(change, images[places], strength[rows], interpolation)
+        return changed
     result = images.copy()
-    for place in np.unique(choices).tolist():
-        rows = np.flatnonzero(choices == place)
-        result[rows] = _change(CHANGES[place], images[rows], strength[rows], interpolation)
+    for change, rows in _rows_of_each(choices):
+        result[rows] = _change(change, images[rows], strength[rows], interpolation)
     return result
 
 
+def _rows_of_each(choices: Choices) -> list[tuple[Change, NDArray[np.intp]]]:
+    """Return which rows are changed by each operation that any row chose."""
+    return [
+        (CHANGES[place], np.flatnonzero(choices == place)) for place in np.unique(choices).tolist()
+    ]
+
+
 def _change(  # noqa: C901, PLR0912  one case for each operation
-    change: Change, images: Images, strength: Strengths, interpolation: Interpolation
-) -> Images:
+    change: Change, images: Pixels, strength: Strengths, interpolation: Interpolation
+) -> Pixels:
     match change:
         case Change.IDENTITY:
             return images

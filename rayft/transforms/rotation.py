@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from rayft.transforms.operation import Images
+from rayft.transforms.operation import Pixels
 from rayft.transforms.rng import Uniforms
 from rayft.transforms.warp import affine_matrix, warp
 
@@ -22,7 +22,7 @@ class Rotate:
     resizes: ClassVar[bool] = False
     degrees: float
 
-    def __call__(self, images: Images, draws: Uniforms) -> Images:
+    def __call__(self, images: Pixels, draws: Uniforms) -> Pixels:
         """Return each image, turned counter-clockwise by an angle in [-degrees, degrees).
 
         Args:

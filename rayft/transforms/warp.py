@@ -9,9 +9,11 @@ import math
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from rayft.transforms.operation import Images, row_blocks
+from rayft.transforms.operation import Images, Pixels, moved, row_blocks
 
 Interpolation = Literal["nearest", "bilinear"]
 
@@ -23,7 +25,7 @@ Matrix = tuple[float, ...]
 the third coordinate."""
 
 
-def warp(images: Images, matrices: NDArray[np.float32], *, interpolation: Interpolation) -> Images:
+def warp(images: Pixels, matrices: NDArray[np.float32], *, interpolation: Interpolation) -> Pixels:
     """Return images whose pixels come from the places that a matrix says, black from outside.
 
     As torchvision's v2 functions without `fill` on uint8 tensors, whose places have another
@@ -38,6 +40,8 @@ def warp(images: Images, matrices: NDArray[np.float32], *, interpolation: Interp
     Returns:
         [B, H, W, C].
     """
+    if isinstance(images, Tensor):
+        return _warped(images, matrices, interpolation)
     result = np.empty(images.shape, np.uint8)
     for rows in row_blocks(images):
         xs, ys = _places(matrices[rows], height=images.shape[1], width=images.shape[2])
@@ -173,3 +177,47 @@ def _flat_places(xs: Places, ys: Places, *, channels: int) -> NDArray[np.intp]:
     places += 1
     places *= channels
     return places.astype(np.intp)
+
+
+def _warped(images: Tensor, matrices: NDArray[np.float32], interpolation: Interpolation) -> Tensor:
+    """Do what `warp` does, step by step in the same roundings."""
+    num_rows, height, width, channels = images.shape
+    xs, ys = _places_of(matrices, images)
+    padded = images.new_zeros((num_rows, height + 3, width + 3, channels))
+    padded[:, 1:-2, 1:-2] = images
+    pixels = padded.view(-1, channels)
+    xs, ys = xs.clamp(-1, width), ys.clamp(-1, height)
+    left, upper = (
+        (xs.round(), ys.round()) if interpolation == "nearest" else (xs.floor(), ys.floor())
+    )
+    first = torch.arange(num_rows, device=images.device)[:, None, None] * (height + 3) + 1
+    places = (first + upper.long()) * (width + 3) + left.long() + 1
+    if interpolation == "nearest":
+        return pixels[places]
+    right, lower = (xs - left)[..., None], (ys - upper)[..., None]
+    above, under = (
+        _between(pixels[places + down].float(), pixels[places + down + 1].float(), right)
+        for down in (0, width + 3)
+    )
+    return _between(above, under, lower).round().to(torch.uint8)
+
+
+def _places_of(matrices: NDArray[np.float32], images: Tensor) -> tuple[Tensor, Tensor]:
+    """Do what `_places` does."""
+    _, height, width, _ = images.shape
+    x = torch.arange(width, device=images.device, dtype=torch.float32)
+    y = torch.arange(height, device=images.device, dtype=torch.float32)[:, None]
+    a, b, c, d, e, f, g, h, i = moved(matrices, images)[:, :, None, None].unbind(1)
+    xs, ys = a * x + (b * y + c), d * x + (e * y + f)
+    if (matrices[:, 6:8] == 0).all():
+        return xs, ys
+    scale = g * x + (h * y + i)
+    xs, ys = xs / scale, ys / scale
+    somewhere = xs.isfinite() & ys.isfinite()
+    nowhere = xs.new_full((), -2)
+    return torch.where(somewhere, xs, nowhere), torch.where(somewhere, ys, nowhere)
+
+
+def _between(one: Tensor, other: Tensor, share: Tensor) -> Tensor:
+    """Do what `_mix` does; torch's own `lerp` rounds once less."""
+    return (other - one) * share + one
