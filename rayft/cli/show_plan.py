@@ -9,6 +9,7 @@ from rich.text import Text
 
 from rayft.plan.ledger import GroupRule
 from rayft.plan.run_plan import PhasePlan, RunPlan
+from rayft.plan.storage import traveling_size
 
 _GIB = 2**30
 
@@ -39,6 +40,7 @@ def _lines(plan: RunPlan) -> list[tuple[str, str]]:
         ("precision", f"{plan.precision}: {plan.precision_reason}"),
         ("order", _order(plan)),
         ("views", _views(plan)),
+        ("augment", _augment(plan)),
         ("ingest", f"{plan.ingest.kind}: {plan.ingest.reason}"),
         ("memory", _memory(plan)),
         ("best by", plan.best_metric or "the last epoch (there is no validation split)"),
@@ -96,6 +98,19 @@ def _views(plan: RunPlan) -> str:
     if spec.test_time is None:
         return training
     return f"{training}; in evaluation the mean of {spec.test_time.num_views} views of each image"
+
+
+def _augment(plan: RunPlan) -> str:
+    spec = plan.spec
+    if not (spec.augment or spec.mix):
+        return "nothing to do"
+    if spec.augment_on == "host":
+        return "on the host, where batches are made, as augment_on says"
+    size = traveling_size(spec, image_size=plan.model.image_size)
+    return (
+        f"on the workers' {plan.resources.device}, as augment_on says; images travel as they are "
+        f"stored, at {size} px"
+    )
 
 
 def _workers(plan: RunPlan) -> str:
@@ -193,6 +208,7 @@ def plan_json(plan: RunPlan) -> dict[str, object]:
         "batch": {**asdict(plan.batches), "rows_per_shard": plan.batches.rows_per_shard},
         "steps_per_epoch": plan.steps_per_epoch,
         "precision": {"kind": plan.precision, "reason": plan.precision_reason},
+        "augment_on": plan.spec.augment_on,
         "ingest": asdict(plan.ingest),
         "order": asdict(plan.order),
         "phases": [

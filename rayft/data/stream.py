@@ -16,11 +16,14 @@ import ray
 from numpy.typing import NDArray
 
 from rayft.feed.feed import InProcessFeed
+from rayft.feed.pending import Pending, pending_of
 from rayft.feed.prepare import Batch, Mix, Prepare, make_training_prepare, training_rows
 from rayft.feed.tickets import Ticket, TrainingRows, training_tickets
 from rayft.plan.facts import SplitName
 from rayft.plan.run_plan import PhasePlan, RunPlan
-from rayft.store.dataset import Dataset, DatasetRef, open_dataset
+from rayft.plan.storage import traveling_size
+from rayft.spec.run import RunSpec
+from rayft.store.dataset import Dataset, DatasetRef, Split, open_dataset
 
 _MOST_STEPS_PER_BLOCK = 16
 _MOST_BLOCK_BYTES = 32 * 2**20
@@ -68,7 +71,7 @@ class RayDataFeed:
         blocks = iter(
             stream.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2)
         )
-        yield _regroup(tickets, blocks)
+        yield _regroup(tickets, blocks, self._plan.spec, self._dataset.splits["train"])
 
     def evaluation(self, split: SplitName) -> AbstractContextManager[Iterator[Batch]]:
         """Open the worker's share of a split, every row once over all workers."""
@@ -89,7 +92,7 @@ class _Work:
 
 def _steps_per_block(plan: RunPlan) -> int:
     rows = plan.spec.global_batch_size // plan.resources.world_size
-    step_bytes = rows * plan.model.image_size**2 * 3
+    step_bytes = rows * traveling_size(plan.spec, image_size=plan.model.image_size) ** 2 * 3
     return max(1, min(_MOST_STEPS_PER_BLOCK, _MOST_BLOCK_BYTES // step_bytes))
 
 
@@ -107,6 +110,9 @@ def _make_block(numbers: Columns, work: _Work) -> Columns:
 
 
 def _columns(batch: Batch) -> Columns:
+    if batch.pending is not None:
+        # The worker knows the labels of its rows; partners make other rows travel than those.
+        return {"images": batch.images, "row_ids": batch.pending.rows.row_ids}
     columns: Columns = {
         "images": batch.images,
         "labels": batch.labels,
@@ -131,7 +137,7 @@ def _opened(ref: str, plan: RunPlan) -> tuple[Prepare, TrainingRows]:
 
 
 def _regroup(
-    steps: Iterator[tuple[Ticket, ...]], blocks: Iterator[Columns]
+    steps: Iterator[tuple[Ticket, ...]], blocks: Iterator[Columns], spec: RunSpec, split: Split
 ) -> Iterator[tuple[Batch, ...]]:
     """Cut the stream of rows into the batches of the tickets, wherever blocks end.
 
@@ -142,10 +148,17 @@ def _regroup(
     for shards in steps:
         batches = []
         for ticket in shards:
-            columns = rows.take(len(ticket.row_ids))
-            if not np.array_equal(columns["row_ids"], ticket.row_ids):
+            pending, wanted = None, ticket.row_ids
+            if spec.augment_on == "device":
+                pending = pending_of(ticket, split, mixes=bool(spec.mix))
+                wanted = pending.rows.row_ids
+            columns = rows.take(len(wanted))
+            if not np.array_equal(columns["row_ids"], wanted):
                 raise RuntimeError(f"Ray Data gave other rows than step {ticket.step} planned")
-            batches.append(_batch(columns, ticket))
+            if pending is None:
+                batches.append(_batch(columns, ticket))
+            else:
+                batches.append(_pending_batch(columns, ticket, pending, split))
         yield tuple(batches)
 
 
@@ -161,6 +174,15 @@ def _batch(columns: Columns, ticket: Ticket) -> Batch:
         labels=columns["labels"].astype(np.int64, copy=False),
         ticket=ticket,
         mix=mix,
+    )
+
+
+def _pending_batch(columns: Columns, ticket: Ticket, pending: Pending, split: Split) -> Batch:
+    return Batch(
+        images=columns["images"].astype(np.uint8, copy=False),
+        labels=split.labels_of(ticket.row_ids),
+        ticket=ticket,
+        pending=pending,
     )
 
 

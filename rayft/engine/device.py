@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rayft.engine.test_time import scores_over_views
-from rayft.feed.prepare import Batch
+from rayft.engine.views import DeviceViews, make_device_views
+from rayft.feed.prepare import Batch, Mix
 from rayft.models.model import FineTuneModel
 from rayft.objectives.targets import Targets
 from rayft.plan.run_plan import RunPlan
@@ -54,6 +55,7 @@ class Device:
     ) -> None:
         self.device = device
         self._test_time = test_time
+        self._views: DeviceViews | None = None
         self.precision = precision
         channels_last = memory_format == "channels_last"
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -67,7 +69,7 @@ class Device:
         if plan.spec.reduction.kind == "exact":
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
-        return cls(
+        made = cls(
             device,
             mean=plan.model.mean,
             std=plan.model.std,
@@ -75,13 +77,15 @@ class Device:
             memory_format=plan.spec.memory_format,
             test_time=plan.spec.test_time,
         )
+        made._views = make_device_views(plan)
+        return made
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device, in its memory layout."""
         return model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload,no-any-return]
 
     def batch(self, batch: Batch, *, image_size: int | None = None) -> DeviceBatch:
-        """Move a batch to the device, its images normalised there.
+        """Move a batch to the device, its images augmented there where asked, and normalised.
 
         Args:
             batch: n rows.
@@ -89,20 +93,24 @@ class Device:
         """
         weights = torch.zeros(len(batch.labels), device=self.device)
         weights[: batch.ticket.num_rows] = 1
+        pixels, mix = self._move(torch.from_numpy(batch.images)), batch.mix
+        if batch.pending is not None:
+            assert self._views is not None
+            pixels, mix = self._views(pixels, batch.pending)
         return DeviceBatch(
-            images=self.images(batch.images, image_size=image_size),
-            targets=self._targets(batch),
+            images=self._normalised(pixels, image_size),
+            targets=self._targets(batch.labels, mix),
             weights=weights,
         )
 
-    def _targets(self, batch: Batch) -> Targets:
-        labels = self._move(torch.from_numpy(batch.labels))
-        if batch.mix is None:
-            return Targets(labels=labels)
+    def _targets(self, labels: NDArray[np.int64], mix: Mix | None) -> Targets:
+        moved = self._move(torch.from_numpy(labels))
+        if mix is None:
+            return Targets(labels=moved)
         return Targets(
-            labels=labels,
-            partner_labels=self._move(torch.from_numpy(batch.mix.labels)),
-            shares=self._move(torch.from_numpy(batch.mix.shares)),
+            labels=moved,
+            partner_labels=self._move(torch.from_numpy(mix.labels)),
+            shares=self._move(torch.from_numpy(mix.shares)),
         )
 
     def images(self, pixels: NDArray[np.uint8], *, image_size: int | None = None) -> Tensor:
@@ -112,12 +120,14 @@ class Device:
             pixels: the images.
             image_size: H and W of what is returned; None leaves them.
         """
-        moved = self._move(torch.from_numpy(pixels))
-        if image_size is not None and moved.shape[1:3] != (image_size, image_size):
-            moved = _scaled(moved, image_size)
-        num_rows, height, width, channels = moved.shape
+        return self._normalised(self._move(torch.from_numpy(pixels)), image_size)
+
+    def _normalised(self, pixels: Tensor, image_size: int | None) -> Tensor:
+        if image_size is not None and pixels.shape[1:3] != (image_size, image_size):
+            pixels = _scaled(pixels, image_size)
+        num_rows, height, width, channels = pixels.shape
         # Whole lines: three channels by themselves are too short for vector instructions.
-        lines = moved.reshape(num_rows * height, width * channels).to(torch.float32)
+        lines = pixels.reshape(num_rows * height, width * channels).to(torch.float32)
         lines.mul_(self._scale.repeat(width)).add_(self._shift.repeat(width))
         # [n, H, W, 3] seen as [n, 3, H, W] is channels_last without a copy.
         images = lines.view(num_rows, height, width, channels).permute(0, 3, 1, 2)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rayft.feed.ahead import TrainingAhead, evaluation_ahead
 from rayft.feed.gather import gather_images
 from rayft.feed.order import RowViews
+from rayft.feed.pending import Pending, each_once, pending_of
 from rayft.feed.tickets import Ticket, TrainingRows
 from rayft.plan.order import OrderPlan
 from rayft.spec.run import RunSpec
@@ -22,15 +23,18 @@ from rayft.transforms.mix import Mixing
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """The rows of one ticket, ready for a device."""
+    """The rows of one ticket, on their way to a device."""
 
     images: NDArray[np.uint8]
-    """[n, H, W, 3]; not normalised, so that a quarter of the bytes travel."""
+    """[n, H, W, 3]; not normalised, so that a quarter of the bytes travel. Where the device is to
+    augment them, [m, S, S, 3] as `pending` says."""
     labels: NDArray[np.int64]
     """[n] class of each row."""
     ticket: Ticket
     mix: "Mix | None" = None
-    """What was put into the images, where there is a `mix:` list."""
+    """What was put into the images, where there is a `mix:` list and it was done already."""
+    pending: Pending | None = None
+    """What the device has still to do to the images; None where they are ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,7 +53,12 @@ Prepare = Callable[[Ticket], Batch]
 def make_training_prepare(
     spec: RunSpec, split: Split, *, order: OrderPlan, image_size: int, threads: int
 ) -> Prepare:
-    """Return the function that makes training batches: random views, drawn per row."""
+    """Return the function that makes training batches: random views, drawn per row.
+
+    With `augment_on: device` it hands the stored images over, for the device to make views of.
+    """
+    if spec.augment_on == "device":
+        return _make_pending_prepare(spec, split, order=order, threads=threads)
     augment = make_augmentation(spec.augment, image_size=image_size, seed=spec.seed)
     mixing = Mixing(spec.mix, spec.seed) if spec.mix else None
     ahead = TrainingAhead(split.store, order, seed=spec.seed)
@@ -69,8 +78,9 @@ def make_training_prepare(
             images, mix = views(mine), None
         else:
             assert ticket.partners is not None
-            images, partners = _each_once(views, mine, ticket.partners)
-            images, shares = mixing(images, partners, mine.row_ids, epoch=mine.views)
+            rows, own, others = each_once(mine, ticket.partners)
+            images = views(rows)
+            images, shares = mixing(images[own], images[others], mine.row_ids, epoch=mine.views)
             mix = Mix(labels=split.labels_of(ticket.partners.row_ids), shares=shares)
         ahead.after(ticket)
         return Batch(images=images, labels=labels, ticket=ticket, mix=mix)
@@ -78,20 +88,19 @@ def make_training_prepare(
     return prepare
 
 
-def _each_once(
-    views: Callable[[RowViews], NDArray[np.uint8]], mine: RowViews, partners: RowViews
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the views of both; where a batch holds its rows' partners, as most do, none twice."""
-    both = np.stack(
-        (
-            np.concatenate((mine.row_ids, partners.row_ids)),
-            np.concatenate((mine.views, partners.views)),
-        )
-    )
-    single, place = np.unique(both, axis=1, return_inverse=True)
-    images = views(RowViews(row_ids=single[0], views=single[1]))
-    place = place.reshape(-1)
-    return images[place[: len(mine.row_ids)]], images[place[len(mine.row_ids) :]]
+def _make_pending_prepare(
+    spec: RunSpec, split: Split, *, order: OrderPlan, threads: int
+) -> Prepare:
+    ahead = TrainingAhead(split.store, order, seed=spec.seed)
+
+    def prepare(ticket: Ticket) -> Batch:
+        pending = pending_of(ticket, split, mixes=bool(spec.mix))
+        images = gather_images(split.store, pending.rows.row_ids, threads=threads)
+        ahead.after(ticket)
+        labels = split.labels_of(ticket.row_ids)
+        return Batch(images=images, labels=labels, ticket=ticket, pending=pending)
+
+    return prepare
 
 
 def training_rows(split: Split) -> TrainingRows:

@@ -65,6 +65,22 @@ def rows_per_device(
     return rows, f"about {rows} rows fit into {usable / 2**30:.1f} GiB"
 
 
+def check_augmentation(spec: RunSpec, resources: ResourcePlan) -> None:
+    """Refuse to augment on a device that cannot do it in the same roundings.
+
+    Raises:
+        SpecError: it is so.
+    """
+    if spec.augment_on == "device" and resources.device == "mps":
+        raise SpecError(
+            Problem(
+                "augment_on",
+                "device needs numbers of 64 bits, and the workers compute on mps, which has none",
+                "use augment_on: host",
+            )
+        )
+
+
 def check_batch_norm(spec: RunSpec, resources: ResourcePlan) -> None:
     """Refuse statistics that the device cannot share, or that would undo exactness.
 

@@ -25,6 +25,10 @@ class MemoryEstimate:
         """Return the bytes at `rows` rows held at once."""
         return self.fixed + rows * self.per_row
 
+    def beside(self, row_bytes: int) -> "MemoryEstimate":
+        """Return the estimate with `row_bytes` more for each row."""
+        return MemoryEstimate(fixed=self.fixed, per_row=self.per_row + row_bytes)
+
     def rows_within(self, budget_bytes: int) -> int:
         """Return how many rows fit into `budget_bytes`; 0 where not even one does."""
         return max(0, (budget_bytes - self.fixed) // max(1, self.per_row))

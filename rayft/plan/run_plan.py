@@ -9,7 +9,7 @@ from typing import Literal
 
 from rayft.plan.batching import BatchPlan, plan_batches
 from rayft.plan.class_weights import ClassWeights, plan_class_weights
-from rayft.plan.device import check_batch_norm, plan_precision, rows_per_device
+from rayft.plan.device import check_augmentation, check_batch_norm, plan_precision, rows_per_device
 from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.ingest import IngestPlan, plan_ingest
 from rayft.plan.ledger import Ledger, make_ledger
@@ -24,6 +24,7 @@ from rayft.plan.phases import (
 from rayft.plan.resources import ResourcePlan, plan_resources
 from rayft.plan.schedule import ExponentialRise, Schedule, length_in_steps, make_schedule
 from rayft.plan.selectors import group_names
+from rayft.plan.storage import traveling_size
 from rayft.spec.run import RunSpec
 from rayft.spec.training import SGD, PhaseSpec
 
@@ -128,6 +129,7 @@ def make_plan(
         reduction=spec.reduction,
     )
     check_batch_norm(spec, resources)
+    check_augmentation(spec, resources)
     return RunPlan(
         spec=spec,
         model=model,
@@ -195,12 +197,22 @@ def _phases(
                     + (1 if spec.optimizer.decay_towards == "pretrained" else 0),
                     activation_bytes=2 if precision == "bf16" else 4,
                     on_cpu=resources.device == "cpu",
-                ),
+                ).beside(_pending_bytes(spec, model)),
             )
         )
         first_step += num_steps
         first_epoch += num_epochs
     return tuple(phases)
+
+
+def _pending_bytes(spec: RunSpec, model: ModelFacts) -> int:
+    """Return the bytes of a stored image where the device is to augment it.
+
+    What augmentation needs beside the images is free again before the forward pass begins.
+    """
+    if spec.augment_on == "host":
+        return 0
+    return 3 * traveling_size(spec, image_size=model.image_size) ** 2
 
 
 def _schedule(spec: RunSpec, phase: PhaseSpec, num_steps: int, steps_per_epoch: int) -> Schedule:

@@ -24,6 +24,11 @@ def stored_size(spec: RunSpec, *, image_size: int) -> int:
     return image_size
 
 
+def traveling_size(spec: RunSpec, *, image_size: int) -> int:
+    """Return height and width in pixels of the training images that travel to a device."""
+    return stored_size(spec, image_size=image_size) if spec.augment_on == "device" else image_size
+
+
 def stored_as(data: DataSpec, *, num_rows: int, stored_size: int) -> Literal["decoded", "encoded"]:
     """Return what the row store of a source of `num_rows` rows holds."""
     if data.stored_as != "auto":

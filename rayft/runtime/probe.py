@@ -71,11 +71,13 @@ def measure_speeds(
 def _prepare_rows_per_s(
     spec: RunSpec, model: ModelFacts, *, stored_size: int, stored_as: StoredAs
 ) -> float:
-    augment = make_augmentation(spec.augment, image_size=model.image_size, seed=spec.seed)
     images = np.zeros((_PREPARED_ROWS, stored_size, stored_size, 3), np.uint8)
     ids = np.arange(_PREPARED_ROWS, dtype=np.int64)
-    # Gathering is a copy of the rows.
-    seconds = _best_of(lambda: augment(images.copy(), ids, epoch=0)) / _PREPARED_ROWS
+    # What the device augments is only gathered, which is a copy of the rows.
+    specs = spec.augment if spec.augment_on == "host" else ()
+    augment = make_augmentation(specs, image_size=model.image_size, seed=spec.seed)
+    changed = partial(augment, row_ids=ids, epoch=0) if specs else np.asarray
+    seconds = _best_of(lambda: changed(images.copy())) / _PREPARED_ROWS
     if stored_as == "encoded":
         seconds += _decode_seconds(stored_size, spec.data.resize)
     return 1 / seconds

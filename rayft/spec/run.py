@@ -90,6 +90,9 @@ class RunSpec(Spec):
     mix: tuple[MixSpec, ...] = ()
     """Training images put together from two rows, after `augment`; where several kinds are listed,
     each takes its share of the rows."""
+    augment_on: Literal["host", "device"] = "host"
+    """Where `augment` and `mix` change images: on the processors that make batches, or on each
+    worker's device, to which images then travel as they are stored. Same bytes either way."""
     model: ModelSpec
     """Backbone and heads."""
     phases: tuple[PhaseSpec, ...] = Field(min_length=1)
@@ -170,6 +173,15 @@ class RunSpec(Spec):
             raise ValueError(
                 f"the probabilities of mix add up to {total:g}, and each is a share of the rows; "
                 "make them add up to 1 at most"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_device_has_something_to_change(self) -> Self:
+        if self.augment_on == "device" and not (self.augment or self.mix):
+            raise ValueError(
+                "augment_on has no effect where there is nothing to augment or mix; remove it, or "
+                "add an operation to augment"
             )
         return self
 

@@ -50,6 +50,13 @@ def test_a_setting_changes_what_is_trained(
     assert run(prepared, tmp_path, **CHANGES[name]).digest != plain.digest
 
 
+def test_where_images_are_augmented_changes_nothing(
+    plain: Result, prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    """It moves work and no more: law 6. The operations give the same bytes in both places."""
+    assert run(prepared, tmp_path, augment_on="device").digest == plain.digest
+
+
 @pytest.mark.parametrize("views", [{"horizontal_flip": True}, {"shift": 2}])
 def test_views_at_test_time_change_the_figures_and_no_weight(
     plain: Result, prepared: PreparedDataset, tmp_path: Path, views: dict[str, Any]

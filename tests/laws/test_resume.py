@@ -79,6 +79,20 @@ def test_weights_decay_to_where_they_started_after_a_resume_too(
     assert resumed.digest == never_killed.digest
 
 
+def test_a_run_that_augments_on_the_device_resumes_exactly(
+    prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    spec = spec_for(2, augment_on="device", mix=[{"kind": "cutmix", "probability": 0.7}])
+
+    never_killed = run_group(spec, prepared, tmp_path / "whole")
+    assert run_group(spec, prepared, tmp_path / "killed", kill_after=5) is None
+    resumed = run_group(spec, prepared, tmp_path / "killed")
+
+    assert never_killed is not None
+    assert resumed is not None
+    assert resumed.digest == never_killed.digest
+
+
 def test_many_kills_in_a_row_converge_to_the_same_bits(
     prepared: PreparedDataset, tmp_path: Path, whole: tuple[int, Result]
 ) -> None:

@@ -13,6 +13,14 @@ WORKERS = (1, 2, 4)
 TOLERANCE = 2e-5
 """Largest difference of a weight after a run of 15 steps in fp32; sums differ in their order."""
 
+WRITTEN = make_spec().model_dump(mode="json")
+WEIGHTED = {"label": {"kind": "classification", "class_weights": {"stripe1": 2.0}}}
+PUT_TOGETHER: dict[str, Any] = {
+    "mix": [{"kind": "mixup", "probability": 0.5}, {"kind": "cutmix", "probability": 0.4}],
+    "data": {**WRITTEN["data"], "order": "balanced"},
+    "model": {**WRITTEN["model"], "heads": WEIGHTED},
+}
+
 
 def run(prepared: PreparedDataset, folder: Path, num_workers: int, **changes: Any) -> Result:
     spec = make_spec(
@@ -36,14 +44,7 @@ def put_together(
 ) -> list[Result]:
     """Runs whose images are made of two rows, whose rows are balanced and whose classes weigh."""
     folder = tmp_path_factory.mktemp("put_together")
-    written = make_spec().model_dump(mode="json")
-    heads = {"label": {"kind": "classification", "class_weights": {"stripe1": 2.0}}}
-    changes = {
-        "mix": [{"kind": "mixup", "probability": 0.5}, {"kind": "cutmix", "probability": 0.4}],
-        "data": {**written["data"], "order": "balanced"},
-        "model": {**written["model"], "heads": heads},
-    }
-    return [run(prepared, folder, num, reduction="exact", **changes) for num in WORKERS]
+    return [run(prepared, folder, num, reduction="exact", **PUT_TOGETHER) for num in WORKERS]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,19 @@ def test_rows_that_are_put_together_and_balanced_give_every_bit_as_well(
     assert put_together[0].digest == put_together[1].digest == put_together[2].digest
     assert put_together[0].rows == put_together[2].rows
     assert put_together[0].digest != exact[0].digest
+
+
+def test_augmenting_on_the_device_gives_every_bit_as_well(
+    prepared: PreparedDataset, tmp_path: Path, put_together: list[Result]
+) -> None:
+    on_device = [
+        run(prepared, tmp_path, num, reduction="exact", augment_on="device", **PUT_TOGETHER)
+        for num in WORKERS
+    ]
+
+    # On a CPU even the bits of the run that augments on the host.
+    assert {result.digest for result in on_device} == {put_together[0].digest}
+    assert on_device[2].rows == put_together[2].rows
 
 
 def test_exact_reduction_gives_every_bit_of_every_metric(exact: list[Result]) -> None:

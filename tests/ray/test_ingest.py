@@ -67,6 +67,47 @@ def test_the_same_bytes_wherever_batches_are_made(
                     assert one.mix.shares.dtype == other.mix.shares.dtype
 
 
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("puts_together", [False, True])
+def test_what_the_device_augments_is_the_same_wherever_batches_are_made(
+    tmp_path_factory: pytest.TempPathFactory, puts_together: bool
+) -> None:
+    from rayft.data.stream import RayDataFeed
+
+    spec = make_spec(
+        augment_on="device",
+        scaling={"num_workers": 2, "resources_per_worker": {"CPU": 1}},
+        rows_per_device=4,
+        **(PUT_TOGETHER if puts_together else {}),
+    )
+    prepared = prepare(spec, tmp_path_factory.mktemp("stores"))
+    plan = make_test_plan(spec, prepared)
+    dataset = open_dataset(prepared.ref)
+    phase = plan.phases[1]
+
+    with (
+        InProcessFeed(plan, dataset, rank=1).training(phase, start_step=2) as ours,
+        RayDataFeed(plan, dataset, rank=1).training(phase, start_step=2) as theirs,
+    ):
+        steps = list(zip(ours, theirs, strict=True))
+
+    assert len(steps) == phase.num_steps - 2
+    stored = dataset.splits["train"].store
+    for expected, found in steps:
+        for one, other in zip(expected, found, strict=True):
+            assert one.pending is not None
+            assert other.pending is not None
+            assert np.array_equal(one.images, other.images)
+            assert np.array_equal(one.images, stored.gather(one.pending.rows.row_ids))
+            assert np.array_equal(one.labels, other.labels)
+            assert np.array_equal(one.pending.rows.views, other.pending.rows.views)
+            assert np.array_equal(one.pending.own, other.pending.own)
+            assert bool(one.pending.partners) == bool(other.pending.partners) == puts_together
+            if one.pending.partners and other.pending.partners:
+                assert np.array_equal(one.pending.partners.places, other.pending.partners.places)
+                assert np.array_equal(one.pending.partners.labels, other.pending.partners.labels)
+
+
 def test_blocks_may_end_anywhere() -> None:
     from rayft.data.stream import _Rows
 

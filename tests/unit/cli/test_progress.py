@@ -49,6 +49,22 @@ def test_the_plan_as_json_holds_what_the_text_says(planned: Planned) -> None:
     assert [phase["steps"] for phase in phases] == [22, 15]
 
 
+def test_the_plan_says_where_images_are_augmented(planned: Planned) -> None:
+    crop = {"augment": [{"kind": "random_resized_crop"}]}
+
+    here, there = planned(**crop), planned(**crop, augment_on="device")
+
+    line = "\naugment    on the host, where batches are made, as augment_on says\n"
+    assert line in "\n".join(plan_lines(here))
+    line = (
+        "\naugment    on the workers' cpu, as augment_on says; images travel as they are stored, "
+        "at 37 px\n"
+    )
+    assert line in "\n".join(plan_lines(there))
+    assert [plan_json(plan)["augment_on"] for plan in (here, there)] == ["host", "device"]
+    assert "\naugment    nothing to do\n" in "\n".join(plan_lines(planned()))
+
+
 def test_the_plan_says_how_many_rows_are_left_out(planned: Planned) -> None:
     plan = planned(
         data={

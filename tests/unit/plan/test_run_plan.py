@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from rayft.errors import ClusterError, SpecError
-from rayft.plan.facts import Speeds
-from rayft.plan.run_plan import RunPlan
+from rayft.plan.facts import ModelFacts, Speeds
+from rayft.plan.run_plan import RunPlan, make_plan
+from tests.unit.plan.conftest import FAST, cluster, data, spec
 
 Planned = Callable[..., RunPlan]
 
@@ -30,6 +31,33 @@ def test_the_experiment_does_not_depend_on_the_workers(planned: Planned, num_wor
     assert plan.phases == planned().phases
     assert plan.steps_per_epoch == 11
     assert plan.batches.num_shards * plan.batches.rows_per_shard == 10
+
+
+def test_an_image_that_the_device_augments_is_held_beside_its_row(planned: Planned) -> None:
+    """It is 37 pixels high and wide: 8/7 of 32, for the crop."""
+    crop = {"augment": [{"kind": "random_resized_crop"}]}
+
+    here, there = planned(**crop), planned(**crop, augment_on="device")
+
+    for one, other in zip(here.phases, there.phases, strict=True):
+        assert other.memory.per_row - one.memory.per_row == 37 * 37 * 3
+        assert other.memory.fixed == one.memory.fixed
+
+
+def test_augmenting_on_a_device_without_wide_numbers_is_refused(
+    model_facts: ModelFacts,
+) -> None:
+    flips = {"augment": [{"kind": "horizontal_flip"}]}
+    where = {"data": data(), "cluster": cluster(device="mps"), "speeds": FAST}
+
+    make_plan(spec(**flips), model=model_facts, **where)
+    with pytest.raises(SpecError) as caught:
+        make_plan(spec(**flips, augment_on="device"), model=model_facts, **where)
+
+    assert str(caught.value) == (
+        "augment_on: device needs numbers of 64 bits, and the workers compute on mps, which has "
+        "none\n  fix: use augment_on: host"
+    )
 
 
 def test_a_plan_travels_to_workers(planned: Planned) -> None:
