@@ -103,8 +103,10 @@ class Augmentation:
             ValueError: as above.
         """
         self._check_ids(images, row_ids)
-        if not self.operations or not len(row_ids):
+        if not self.operations:
             return images
+        if not len(row_ids):
+            return images.new_empty((0, self.image_size, self.image_size, images.shape[3]))
         draws = self._draws(row_ids, epoch)
         values = max(images[0].numel(), self.image_size**2 * images.shape[3])
         num_rows = max(1, VALUES_ON_DEVICE // values)

@@ -37,6 +37,9 @@ and does so for ten times as long as the work takes where other work keeps the c
 
 _VALUES_PER_BLOCK = 2**17
 
+_COPIED_AT_ONCE = 2**16
+"""Bytes that CUDA takes over at once; a copy of more would wait, unless its memory is pinned."""
+
 
 class Operation(Protocol):
     """Changes each image of a batch by its own random numbers."""
@@ -132,7 +135,10 @@ def change_rows(
 
 def moved(numbers: NDArray[np.generic], images: Tensor) -> Tensor:
     """Return numbers of the rows as a tensor where the images are, without waiting for it."""
-    return torch.from_numpy(np.ascontiguousarray(numbers)).to(images.device, non_blocking=True)
+    tensor = torch.from_numpy(np.ascontiguousarray(numbers))
+    if images.is_cuda and tensor.nbytes > _COPIED_AT_ONCE:
+        tensor = tensor.pin_memory()
+    return tensor.to(images.device, non_blocking=True)
 
 
 def row_blocks(images: Images) -> Iterator[slice]:

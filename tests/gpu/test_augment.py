@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from rayft.data.prepare import PreparedDataset
+from rayft.engine.device import Device
+from rayft.feed.feed import InProcessFeed
 from rayft.spec.augment import AugmentSpec
+from rayft.store.dataset import open_dataset
 from rayft.transforms.augment import make_augmentation
-from tests.gpu.harness import DEVICE
+from tests.gpu.harness import DEVICE, plan_on_device, spec_on_device
 from tests.gpu.marks import ON_CUDA
 from tests.unit.transforms.on_device import NUM_ROWS, check_a_list, check_mixing, pictures
 from tests.unit.transforms.test_augment import FLIP, OPERATIONS, RESIZED_CROP
@@ -30,6 +34,25 @@ def test_a_list_that_begins_with_larger_images_gives_the_bytes_of_the_processor(
 
 def test_mixing_gives_the_bytes_of_the_processor() -> None:
     check_mixing(f"{DEVICE}:0")
+
+
+def test_batches_are_the_same_wherever_they_are_augmented(prepared: PreparedDataset) -> None:
+    augment = [{"kind": "rand_augment"}, {"kind": "random_erasing", "value": "random"}]
+    mix = [{"kind": "mixup", "probability": 0.5}, {"kind": "cutmix", "probability": 0.4}]
+    placed = []
+    for where in ("host", "device"):
+        spec = spec_on_device(augment=augment, mix=mix, augment_on=where)
+        plan = plan_on_device(spec, prepared)
+        device = Device.of_run(plan, torch.device(DEVICE))
+        feed = InProcessFeed(plan, open_dataset(prepared.ref), rank=0)
+        with feed.training(plan.phases[1], start_step=0) as steps:
+            placed.append([device.batch(batch) for shards in steps for batch in shards])
+
+    for one, other in zip(*placed, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.weights, other.weights)
+        for name in ("labels", "partner_labels", "shares"):
+            assert torch.equal(getattr(one.targets, name), getattr(other.targets, name)), name
 
 
 @pytest.mark.parametrize("spec", OPERATIONS, ids=lambda spec: spec.kind)

@@ -56,6 +56,17 @@ def test_an_empty_list_gives_the_tensor_itself() -> None:
     assert augment.of_tensor(stored, np.arange(NUM_ROWS), epoch=0) is stored
 
 
+def test_a_batch_without_rows_stays_a_batch() -> None:
+    augment = make_augmentation((RESIZED_CROP,), image_size=14, seed=0)
+
+    result = augment.of_tensor(
+        torch.zeros((0, 16, 16, 3), dtype=torch.uint8), np.arange(0), epoch=0
+    )
+
+    assert result.shape == (0, 14, 14, 3)
+    assert result.dtype == torch.uint8
+
+
 def test_mixing_gives_the_same_bytes_and_shares() -> None:
     check_mixing("cpu")
 
