@@ -82,7 +82,7 @@ def test_weights_decay_to_where_they_started_after_a_resume_too(
 def test_a_run_that_augments_on_the_device_resumes_exactly(
     prepared: PreparedDataset, tmp_path: Path
 ) -> None:
-    spec = spec_for(2, augment_on="device", mix=[{"kind": "cutmix", "probability": 0.7}])
+    spec = spec_for(1, augment_on="device", mix=[{"kind": "cutmix", "probability": 0.7}])
 
     never_killed = run_group(spec, prepared, tmp_path / "whole")
     assert run_group(spec, prepared, tmp_path / "killed", kill_after=5) is None
