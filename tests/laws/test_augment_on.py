@@ -64,14 +64,15 @@ def batches_of(plan: RunPlan, prepared: PreparedDataset) -> tuple[list[Batch], l
         return training, list(evaluation)
 
 
-def placed(plan: RunPlan, batches: list[Batch]) -> list[DeviceBatch]:
+def placed(plan: RunPlan, batches: list[Batch], image_size: int | None) -> list[DeviceBatch]:
     device = Device.of_run(plan, torch.device("cpu"))
-    return [device.batch(batch) for batch in batches]
+    return [device.batch(batch, image_size=image_size) for batch in batches]
 
 
+@pytest.mark.parametrize("image_size", [None, 20], ids=["whole", "scaled"])
 @pytest.mark.parametrize("mix", [[], MIX], ids=["alone", "mixed"])
 def test_batches_are_the_same_wherever_they_are_augmented(
-    larger: PreparedDataset, mix: list[dict[str, Any]]
+    larger: PreparedDataset, mix: list[dict[str, Any]], image_size: int | None
 ) -> None:
     stored_as = larger.facts.stored_as
     plans = [
@@ -82,7 +83,9 @@ def test_batches_are_the_same_wherever_they_are_augmented(
 
     assert {batch.images.shape[1] for batch in here} == {SIZE}
     assert {batch.images.shape[1] for batch in there} == {STORED_SIZE}
-    for one, other in zip(placed(plans[0], here), placed(plans[1], there), strict=True):
+    both = placed(plans[0], here, image_size), placed(plans[1], there, image_size)
+    for one, other in zip(*both, strict=True):
+        assert one.images.shape[2:] == (image_size or SIZE, image_size or SIZE)
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.weights, other.weights)
         assert torch.equal(one.targets.labels, other.targets.labels)
