@@ -50,8 +50,8 @@ def test_words_tell_type_choices_and_limits() -> None:
     assert told("optimizer") == "a section of kind adamw or sgd"
     assert told("augment.0.scale") == "a list of 2, each item a number above 0"
     assert told("phases") == (
-        "a list of at least 1, each item a section with name, train, for, until, lr, schedule and "
-        "unfreeze"
+        "a list of at least 1, each item a section with name, train, for, until, lr, schedule, "
+        "image_size and unfreeze"
     )
     assert forms_at(["phases", "0", "rate"]) == []
     assert homes_of("momentum") == ["optimizer.momentum of kind sgd"]
