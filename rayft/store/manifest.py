@@ -1,10 +1,10 @@
 """What a row store says about itself: `manifest.json`, written last."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from rayft.errors import DataError, Problem
 from rayft.spec.data import ResizeMode
@@ -15,6 +15,7 @@ FORMAT_VERSION = 2
 
 MANIFEST_NAME = "manifest.json"
 
+T = TypeVar("T")
 StoredAs = Literal["decoded", "encoded"]
 """Pixels of one size, or each image's file as it came."""
 
@@ -90,13 +91,19 @@ class Manifest:
                 f"expected format version {FORMAT_VERSION}, found {fields.get('format_version')}"
             )
         fields["classes"] = tuple(fields["classes"])
-        fields["index"] = _record(fields["index"])
-        fields["shards"] = tuple(_record(entry) for entry in fields["shards"])
+        fields["index"] = file_record(fields["index"])
+        fields["shards"] = tuple(file_record(entry) for entry in fields["shards"])
         fields["quarantined"] = tuple(QuarantinedRow(**row) for row in fields["quarantined"])
         return cls(**fields)
 
 
-def _record(fields: Mapping[str, Any]) -> FileRecord:
+def file_record(fields: Mapping[str, Any]) -> FileRecord:
+    """Return what a manifest says of a file, from its JSON fields.
+
+    Raises:
+        ValueError: the file lies outside the store, or its hash is none.
+        TypeError: fields are missing or unknown.
+    """
     record = FileRecord(**fields)
     if Path(record.file).name != record.file:
         raise ValueError("a file lies outside the store")
@@ -111,10 +118,24 @@ def load_manifest(folder: Location) -> Manifest:
     Raises:
         DataError: it is missing, damaged or of another format version.
     """
-    path = folder / MANIFEST_NAME
     fix = "delete the folder and run `rayft prepare` again"
+    return read_manifest(folder, Manifest.from_json, fix=fix)
+
+
+def read_manifest(folder: Location, from_json: Callable[[bytes], T], *, fix: str) -> T:
+    """Return what `from_json` makes of the manifest in `folder`.
+
+    Args:
+        folder: the store.
+        from_json: reads a manifest, and raises what reading JSON raises.
+        fix: what helps where it is damaged, for the message.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / MANIFEST_NAME
     try:
-        return Manifest.from_json(path.read_bytes())
+        return from_json(path.read_bytes())
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
         raise DataError(Problem(str(path), what, fix)) from error

@@ -8,12 +8,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rayft.errors import DataError, Problem
 from rayft.storage.location import Location
 from rayft.store.cache import ShardCache
 from rayft.store.index import RowIndex
 from rayft.store.manifest import Manifest, load_manifest
-from rayft.store.mapped import CachedShards, LocalShards, Shards, cannot_be_opened
+from rayft.store.mapped import (
+    Shards,
+    StoreFiles,
+    cannot_be_opened,
+    needed,
+    open_shards,
+    split_rows,
+    verify_files,
+)
+from rayft.store.shards import MappedShard
 
 
 @final
@@ -128,26 +136,14 @@ class RowStore:
         Raises:
             DataError: naming every file that is not as it was written.
         """
-        damaged = [
-            Problem(
-                str(self.place / record.file),
-                "its SHA-256 differs from the manifest's",
-                f"delete {self.place} and run `rayft prepare` again",
-            )
-            for record in (self.manifest.index, *self.manifest.shards)
-            if (self.place / record.file).sha256() != record.sha256
-        ]
-        if damaged:
-            raise DataError(*damaged)
+        records = (self.manifest.index, *self.manifest.shards)
+        verify_files(self.place, records, fix=_fix(self.place))
 
     def _places(self, row_ids: npt.ArrayLike) -> tuple[list[int], list[int]]:
         """Return the shard of each row, and its place there."""
-        ids = np.asarray(row_ids, dtype=np.int64)
-        if ids.size and not (ids.min() >= 0 and ids.max() < self.num_rows):
-            raise IndexError(
-                f"row ids must be in [0, {self.num_rows}); got {ids.min()}..{ids.max()}"
-            )
-        shards, places = np.divmod(ids, self.manifest.rows_per_shard)
+        shards, places = split_rows(
+            row_ids, num_rows=self.num_rows, rows_per_shard=self.manifest.rows_per_shard
+        )
         return shards.tolist(), places.tolist()
 
 
@@ -157,17 +153,17 @@ def _open_index(place: Location, manifest: Manifest, cache: ShardCache | None) -
     try:
         if place.is_local:
             return opens((place / record.file).path)
-        return _needed(cache).opened(place, record, opens)
+        return needed(cache).opened(place, record, opens)
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise cannot_be_opened(place, record, error) from error
+        raise cannot_be_opened(place, record, error, fix=_fix(place)) from error
 
 
-def _open_shards(place: Location, manifest: Manifest, cache: ShardCache | None) -> Shards:
-    if place.is_local:
-        return LocalShards(place, manifest)
-    return CachedShards(place, manifest, _needed(cache))
+def _open_shards(
+    place: Location, manifest: Manifest, cache: ShardCache | None
+) -> Shards[MappedShard]:
+    opens = partial(MappedShard, stored_as=manifest.stored_as, size=manifest.stored_size)
+    return open_shards(StoreFiles(place, manifest.shards, opens, _fix(place)), cache)
 
 
-def _needed(cache: ShardCache | None) -> ShardCache:
-    assert cache is not None, "a remote store is opened with a cache"
-    return cache
+def _fix(place: Location) -> str:
+    return f"delete {place} and run `rayft prepare` again"

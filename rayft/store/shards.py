@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayft.storage.location import Location
-from rayft.store.files import map_file, write_file
+from rayft.store.files import fixed_rows, map_file, write_file
 from rayft.store.manifest import FileRecord, StoredAs
 
 SHARD_BYTES = 32 * 2**20
@@ -44,10 +44,7 @@ def write_shard(folder: Location, index: int, images: Images) -> FileRecord:
 def _column(images: Images) -> Any:  # noqa: ANN401  pyarrow has no types
     if not isinstance(images, np.ndarray):
         return pa.array(images, pa.large_binary())
-    pixels = np.ascontiguousarray(images).reshape(len(images), -1)
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(pixels.shape[1]), len(pixels), [None, pa.py_buffer(pixels)]
-    )
+    return fixed_rows(images)
 
 
 @final
