@@ -6,6 +6,7 @@
     └── RequestError          exit code 2: nothing was started, nothing was written
         ├── SpecError         the spec asks for something impossible
         ├── DataError         a source, a row or a label breaks the contract
+        │   └── CacheError    what could be computed again cannot be kept
         ├── ModelError        a backbone or its weights cannot be had or do not fit
         ├── CheckpointError   a checkpoint is missing, damaged or of another spec
         └── ClusterError      the cluster cannot give what the plan needs
@@ -75,6 +76,10 @@ class SpecError(RequestError):
 
 class DataError(RequestError):
     """A source, a row or a label breaks the contract."""
+
+
+class CacheError(DataError):
+    """Activations cannot be kept: no room, or a folder that refuses. They can be computed again."""
 
 
 class ModelError(RequestError):
