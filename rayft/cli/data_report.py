@@ -7,6 +7,7 @@ from rich.text import Text
 
 from rayft.cli.command import Output
 from rayft.cli.live_line import LiveLine
+from rayft.cli.table import print_columns
 from rayft.data.report.build import DataReport
 from rayft.data.report.finding import Example, Finding
 from rayft.runtime.data_report import ReportRequest, report_data
@@ -57,7 +58,8 @@ class ReportProgress(LiveLine):
 def print_data_report(report: DataReport, console: Console) -> None:
     """Print how often each fault was found, and where the first few are."""
     rows = [(finding.title, f"{finding.count:,}") for finding in report.findings]
-    _print_table((f"{len(report.rows):,} rows", "found"), rows, console)
+    head = (f"{len(report.rows):,} rows", "found")
+    print_columns((head, *rows), console, right=(1,), indent="  ")
     for finding in report.findings:
         if finding.count:
             _print_finding(finding, console)
@@ -88,10 +90,3 @@ def _example(example: Example) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
-    """Print two columns: the first to the left, the other to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for first, second in (head, *rows):
-        console.print(f"  {first:<{widths[0]}}  {second:>{widths[1]}}", soft_wrap=True)

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from rayft.cli.command import guarded
+from rayft.cli.cache_app import cache_app
+from rayft.cli.command import AsJson, Debug, guarded
 
 app = typer.Typer(
     name="rayft",
@@ -25,10 +26,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PATH=VALUE]...", help="Changes, such as phases.1.lr.heads=3e-3."),
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+app.add_typer(cache_app)
 
 
 @app.command()

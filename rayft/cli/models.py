@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rayft.cli.command import Output
+from rayft.cli.table import print_columns
 from rayft.models.available import NamedWeights
 from rayft.models.catalogue import (
     LIBRARIES,
@@ -86,11 +87,7 @@ def _print_table(library: str, entries: Sequence[BackboneEntry], console: Consol
     if not entries:
         return
     rows = [(library, *_HEAD), *map(_row, entries)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *numbers, weights in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:-1], strict=True)]
-        line = "  ".join([f"{name:<{widths[0]}}", *cells, weights])
-        console.print(Text(line), soft_wrap=True)
+    print_columns(rows, console, right=range(1, len(_HEAD)))
 
 
 def _row(entry: BackboneEntry) -> tuple[str, ...]:

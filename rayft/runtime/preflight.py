@@ -25,6 +25,7 @@ from rayft.spec.model import BackboneSpec, RunWeights
 from rayft.spec.run import RunSpec
 from rayft.storage.check import check_storage
 from rayft.storage.location import Location
+from rayft.storage.roots import storage_at, store_root_of
 from rayft.store.dataset import open_dataset
 
 OnRows = Callable[[int, int], None]
@@ -46,7 +47,7 @@ class Places:
     @property
     def store_root(self) -> Location:
         """Folder of the row stores, shared by all runs of a `storage_path`."""
-        return self.storage_path / ".stores"
+        return store_root_of(self.storage_path)
 
 
 def places_of(spec: RunSpec) -> Places:
@@ -55,8 +56,8 @@ def places_of(spec: RunSpec) -> Places:
     Ray's workers change their current folder, so nothing relative may reach them.
     """
     base_dir = Path.cwd()
-    storage = Location.parse(spec.storage_path, base_dir=base_dir, where="storage_path")
-    return Places(base_dir, Location(str(storage.path.resolve())) if storage.is_local else storage)
+    storage = storage_at(spec.storage_path, base_dir=base_dir, where="storage_path")
+    return Places(base_dir, storage)
 
 
 def plan_before(spec: RunSpec, places: Places) -> RunPlan:

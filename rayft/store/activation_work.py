@@ -89,8 +89,10 @@ def cut_into_works(request: ActivationRequest, folder: Location) -> list[Activat
 
 def finished_shards(works: Sequence[ActivationWork]) -> dict[int, FileRecord]:
     """Return the shards that an earlier build finished and that are still as they were."""
+    left = {name for folder in {work.folder for work in works} for name in folder.children()}
+    recorded = [work for work in works if _record_place(work).name in left]
     with ThreadPoolExecutor(_CHECKS_AT_ONCE) as threads:
-        found = zip(works, threads.map(_intact, works), strict=True)
+        found = zip(recorded, threads.map(_intact, recorded), strict=True)
         return {work.index: record for work, record in found if record is not None}
 
 

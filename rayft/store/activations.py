@@ -163,12 +163,23 @@ class ActivationStore:
         Raises:
             DataError: naming every file that is not as it was written.
         """
-        verify_files(self.place, self.manifest.shards, fix=fix_for(self.place))
+        verify_store(self.place)
 
     def _split(self, places: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         return split_rows(
             places, num_rows=self.num_rows, rows_per_shard=self.manifest.rows_per_shard
         )
+
+
+def verify_store(place: Location) -> None:
+    """Read every file of the store in `place` and compare its hash with the manifest's.
+
+    Raises:
+        DataError: the manifest cannot be read, or naming every file that is not as it was written.
+        OSError: a file cannot be read.
+    """
+    shards = load_activation_manifest(place).shards
+    verify_files(place, shards, fix=fix_for(place))
 
 
 def manifest_of_whole(place: Location) -> ActivationManifest:

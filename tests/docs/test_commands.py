@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer
@@ -11,7 +12,27 @@ from rayft.spec.load import load_spec
 from rayft.spec.overrides import split_override
 from tests.docs.pages import DOCS, ROOT, Found, all_pages, code_blocks, inline_codes
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+def _commands(group: Any, prefix: str = "") -> dict[str, Any]:
+    """Return every command by its name, those of a group as `group command`."""
+    found = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found |= _commands(command, f"{prefix}{name} ")
+        else:
+            found[prefix + name] = command
+    return found
+
+
+COMMANDS = _commands(typer.main.get_command(app))
+GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
+
+
+def _parted(text: str) -> tuple[str, list[str]]:
+    """Part a command line into the name of the command and its arguments."""
+    _, *words = shlex.split(text, comments=True)
+    length = 2 if words[0] in GROUPS else 1
+    return " ".join(words[:length]), words[length:]
 
 
 def _command_lines() -> Iterator[Found]:
@@ -44,7 +65,7 @@ def test_the_docs_show_commands() -> None:
 
 @pytest.mark.parametrize("line", LINES, ids=str)
 def test_a_command_line_is_understood(line: Found) -> None:
-    _, name, *arguments = shlex.split(line.text, comments=True)
+    name, arguments = _parted(line.text)
 
     values = COMMANDS[name].make_context(name, arguments).params
 
@@ -57,7 +78,7 @@ JOBS = [line for line in LINES if " jobs/" in line.text]
 
 @pytest.mark.parametrize("line", JOBS, ids=str)
 def test_the_overrides_of_a_job_are_valid(line: Found) -> None:
-    _, name, *arguments = shlex.split(line.text, comments=True)
+    name, arguments = _parted(line.text)
     values = COMMANDS[name].make_context(name, arguments).params
 
     load_spec(ROOT / values["spec"], values["overrides"] or ())
@@ -65,7 +86,7 @@ def test_the_overrides_of_a_job_are_valid(line: Found) -> None:
 
 @pytest.mark.parametrize("mention", MENTIONS, ids=str)
 def test_a_command_in_a_sentence_exists(mention: Found) -> None:
-    _, name, *arguments = shlex.split(mention.text)
+    name, arguments = _parted(mention.text)
     if name.startswith("-"):
         assert name in ("--help", "-h")
         return

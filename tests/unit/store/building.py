@@ -23,7 +23,7 @@ def request_of(key: str = "abc", num_rows: int = NUM_ROWS) -> ActivationRequest:
 
 
 def rows_at(key: str, start: int, stop: int) -> npt.NDArray[Any]:
-    values = np.arange(start, stop, dtype=np.float32)[:, None, None] + int(key, 16)
+    values = np.arange(start, stop, dtype=np.float32)[:, None, None] + int(key[:2], 16)
     return np.broadcast_to(values, (stop - start, *SHAPE)) + np.float32(0.25)
 
 
