@@ -7,7 +7,6 @@ store its files lie in their place, and the manifest, put last and only where th
 them a store.
 """
 
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -113,31 +112,22 @@ def _reserve(use: Use, request: ActivationRequest, budget: int) -> tuple[str, ..
     needed = request.expected_bytes
     with make_room(use.store_root, key=use.key, needed_bytes=needed, budget=budget) as room:
         if room.short_by:
+            limits = {
+                "budget": f"the budget of {budget / 1e9:.2f} GB",
+                "disk": "the free space of the disk",
+            }
             what = (
                 f"a store of {needed / 1e9:.2f} GB is {room.short_by / 1e9:.2f} GB too large for "
-                f"the budget of {budget / 1e9:.2f} GB beside the stores in use"
+                f"{limits[room.limit]}, beside the stores in use"
             )
-            fix = "raise the budget, or wait for the runs that use other stores"
+            fix = "make more room, or wait for the runs that use other stores"
             raise CacheError(Problem(str(use.place), what, fix))
         folder = building_place_of(use.store_root, use.key)
         left = request_in(folder)
         if left is None or replace(left, about=request.about) != request:
             folder.delete_tree()
-        _check_disk(folder, needed_bytes=needed)
         (folder / REQUEST_NAME).write_bytes(request.to_json().encode())
     return room.removed
-
-
-def _check_disk(folder: Location, *, needed_bytes: int) -> None:
-    """Refuse what the disk has no room for, before hours are spent on it."""
-    if not folder.is_local:
-        return
-    free = shutil.disk_usage(folder.parent.path).free
-    free += sum(file.size for file in folder.files())
-    if needed_bytes > free:
-        what = f"{needed_bytes / 1e9:.2f} GB are needed, and {free / 1e9:.2f} GB are free"
-        fix = "free space there, or choose another `storage_path`"
-        raise CacheError(Problem(str(folder.parent), what, fix))
 
 
 def _fill(

@@ -1,8 +1,11 @@
 """Which stores of activations go when there is too little room, and how one is removed."""
 
+import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from rayft.errors import CacheError, Problem
 from rayft.storage.location import Location
@@ -30,11 +33,13 @@ class Room:
     """Keys of the stores that were removed."""
     short_by: int
     """Bytes that are missing; nothing is removed where there are any."""
+    limit: Literal["budget", "disk"]
+    """What is the tighter of the two."""
 
 
 @contextmanager
 def make_room(store_root: Location, *, key: str, needed_bytes: int, budget: int) -> Iterator[Room]:
-    """Remove stores until one more fits into the budget; nobody else does in the `with` block.
+    """Remove stores until one more fits into budget and disk; nobody else does so in the block.
 
     First those go that were left unfinished, then those that were used longest ago; never one in
     use, and none where it would not be enough. One that is being built counts with the bytes
@@ -56,23 +61,43 @@ def make_room(store_root: Location, *, key: str, needed_bytes: int, budget: int)
 
 
 def _make_room(store_root: Location, *, key: str, needed_bytes: int, budget: int) -> Room:
-    others = [entry for entry in list_stores(store_root) if entry.key != key]
-    excess = sum(entry.expected_bytes for entry in others) + needed_bytes - budget
+    entries = list_stores(store_root)
+    others = [entry for entry in entries if entry.key != key]
+    over_budget = sum(entry.expected_bytes for entry in others) + needed_bytes - budget
+    there = sum(entry.stored_bytes for entry in entries if entry.key == key)
+    over_disk = needed_bytes - there - _free_bytes(store_root, others)
+    excess = max(over_budget, over_disk)
+    limit: Literal["budget", "disk"] = "disk" if over_disk > over_budget else "budget"
     if excess <= 0:
-        return Room((), 0)
+        return Room((), 0, limit)
     if needed_bytes > budget:
-        return Room((), needed_bytes - budget)
-    users = users_of(others)
-    chosen = []
-    for entry in sorted(others, key=lambda entry: (entry.state == "whole", entry.last_used)):
-        if excess > 0 and not users[entry.key]:
-            chosen.append(entry.key)
-            excess -= entry.expected_bytes
-    if excess > 0:
-        return Room((), excess)
-    for name in chosen:
-        _remove(store_root, name)
-    return Room(tuple(chosen), 0)
+        return Room((), needed_bytes - budget, "budget")
+    chosen = _oldest(others, excess)
+    missing = excess - sum(entry.expected_bytes for entry in chosen)
+    if missing > 0:
+        return Room((), missing, limit)
+    for entry in chosen:
+        _remove(store_root, entry.key)
+    return Room(tuple(entry.key for entry in chosen), 0, limit)
+
+
+def _oldest(entries: Sequence[StoreEntry], needed_bytes: int) -> list[StoreEntry]:
+    """Return what nobody uses, unfinished and oldest first, until it comes to so many bytes."""
+    users = users_of(entries)
+    chosen: list[StoreEntry] = []
+    for entry in sorted(entries, key=lambda entry: (entry.state == "whole", entry.last_used)):
+        if needed_bytes > 0 and not users[entry.key]:
+            chosen.append(entry)
+            needed_bytes -= entry.expected_bytes
+    return chosen
+
+
+def _free_bytes(store_root: Location, others: Iterable[StoreEntry]) -> int:
+    """Return the bytes that are free for one more store, those that others will take left out."""
+    if not store_root.is_local:
+        return sys.maxsize
+    coming = sum(entry.expected_bytes - entry.stored_bytes for entry in others)
+    return shutil.disk_usage(store_root.path).free - coming
 
 
 def budget_of(store_root: Location) -> int | None:

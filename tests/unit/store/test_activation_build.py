@@ -325,6 +325,9 @@ def test_a_full_disk_ends_with_one_error_and_nothing_is_corrupt(mounted: Path) -
         with in_use(root, "abc") as use:
             print(build(use, num_rows=12_000).rows_reused)
         print(remove_stores(root, ["abc"]), [*Path(root.url, "activations").glob("*abc*")])
+        for key in ("d1", "e2"):
+            with in_use(root, key) as use:
+                print(build(use, num_rows=50_000).removed)
         with in_use(root, "abc") as use:
             try:
                 build(use, num_rows=120_000)
@@ -338,7 +341,8 @@ def test_a_full_disk_ends_with_one_error_and_nothing_is_corrupt(mounted: Path) -
     assert refusal.endswith("activations cannot be kept here: No space left on device")
     assert "free space there" in fix
     assert lines[:4] == ["2 1", "unfinished True 576000", "8000", "{} []"]
-    assert lines[4].endswith("0.01 GB are needed, and 0.00 GB are free")
+    assert lines[4:6] == ["()", "('d1',)"]
+    assert "too large for the free space of the disk, beside the stores in use" in lines[6]
 
 
 @needs_mounts
