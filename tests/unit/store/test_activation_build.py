@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from rayft.errors import CacheError, DataError
+from rayft.storage import lease
 from rayft.storage.location import Location
 from rayft.store import shards
 from rayft.store.activation_build import build_activations
@@ -105,6 +107,44 @@ def test_two_that_want_the_same_store_build_it_once(tmp_path: Path) -> None:
         found = sorted(threads.map(one, range(3)))
 
     assert found == [(0, 20), (0, 20), (20, 0)]
+
+
+def test_two_processes_that_want_the_same_store_build_it_once(tmp_path: Path) -> None:
+    root = Location(str(tmp_path / "stores"))
+    code = f"""
+        from rayft.storage.location import Location
+        from rayft.store.activation_use import in_use
+        from tests.unit.store.building import build
+
+        with in_use(Location({root.url!r}), "abc") as use:
+            print(build(use).rows_made)
+    """
+    with ThreadPoolExecutor(2) as threads:
+        found = [done.stdout for done in threads.map(child, [code, code])]
+
+    assert sorted(found) == ["0\n", "20\n"]
+
+
+def test_a_build_that_lost_its_lock_commits_nothing(
+    bucket: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_S", 0.1)
+    root = bucket / "lost/.stores"
+
+    def lose(index: int) -> None:
+        if index == 0:
+            (root / "locks/activations-abc.lock").write_bytes(b"{}")
+            # The next renewal finds it.
+            time.sleep(0.5)
+
+    with (
+        in_use(root, "abc") as use,
+        pytest.raises(CacheError, match="was lost to another process"),
+    ):
+        build(use, making=Making(before=lose))
+
+    (left,) = list_stores(root)
+    assert left.state == "unfinished"
 
 
 KILLS = {
