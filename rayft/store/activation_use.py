@@ -138,6 +138,9 @@ def _holder(note: Location) -> str | None:
             return None
     except BlockingIOError as error:
         return error.strerror or "another process"
+    except FileNotFoundError:
+        # Its use ended, and took the file along, between the look and reading whose it was.
+        return None
 
 
 @contextmanager

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from rayft.errors import CacheError, DataError
-from rayft.storage import lease
+from rayft.storage import lease, lock
 from rayft.storage.location import Location
 from rayft.store import shards
 from rayft.store.activation_list import list_stores
@@ -98,7 +100,7 @@ class TestUse:
         build_once(root, "a1")
         code = f"""
             import os, signal
-            from rayft.storage import lease
+            from rayft.storage import lease, lock
             from rayft.storage.location import Location
             from rayft.store.activation_use import in_use
 
@@ -113,6 +115,28 @@ class TestUse:
 
         assert list_with_users(root)[1] == {"a1": []}
         assert uses_of(root, "a1").children() == [LAST_USE]
+
+    def test_a_use_that_ends_while_it_is_looked_at_is_none(
+        self, here: Location, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        build_once(here, "a1")
+        real = lock.exclusive
+
+        @contextmanager
+        def ends_then(path: Path, *, wait: bool) -> Iterator[None]:
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(real(path, wait=wait))
+                except BlockingIOError:
+                    path.unlink()
+                    raise
+                yield
+
+        with in_use(here, "a1"):
+            monkeypatch.setattr(lock, "exclusive", ends_then)
+            users = list_with_users(here)[1]
+
+        assert users == {"a1": []}
 
     def test_a_use_ends_with_its_error(self, here: Location) -> None:
         build_once(here, "a1")
