@@ -18,11 +18,17 @@ class Progress(LiveLine):
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(console, clock=clock)
         self._plan: RunPlan | None = None
+        self._stage = "preparing rows"
         self._left = _TimeLeft(clock)
 
+    def on_stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+        self._stage = text
+        super().on_stage(text)
+
     def on_rows(self, done: int, total: int) -> None:
-        """Rows of the dataset were prepared."""
-        self.show(f"preparing rows: {done:,} of {total:,}", always=done == total)
+        """Rows were prepared, or run through frozen layers."""
+        self.show(f"{self._stage}: {done:,} of {total:,}", always=done == total)
 
     def on_plan(self, plan: RunPlan) -> None:
         """The plan is exact; training begins."""
@@ -47,6 +53,11 @@ class Progress(LiveLine):
             case "damaged":
                 self.print(
                     f"warning: {values['name']} is damaged and put aside: {values['problem']}"
+                )
+            case "not_kept":
+                self.print(
+                    f"warning: nothing is kept of the frozen layers: {values['problem']}; they "
+                    "run in every epoch"
                 )
             case "early_end":
                 self.print(f"phase {values['phase']} ends early, at step {values['step']}")

@@ -1,6 +1,6 @@
 """A plan for people, and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rayft.plan.ledger import GroupRule
+from rayft.plan.prefix import PrefixPlan
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.plan.storage import traveling_size
 
@@ -165,11 +166,29 @@ def _phase_lines(plan: RunPlan, phase: PhasePlan) -> list[str]:
     for names, num_params, lr in runs:
         rate = f"at {lr:.3g}" if lr else "frozen"
         lines.append(f"    {names:<{width}}  {num_params:>13,} parameters  {rate}")
+    if phase.prefix:
+        lines += [f"    {line}" for line in _prefix_lines(phase.prefix)]
     until = plan.spec.phases[phase.index].until
     if until:
         epochs = _count(until.patience, "epoch")
         lines.append(f"    ends earlier when {until.plateau} has not improved for {epochs}")
     return lines
+
+
+def _prefix_lines(prefix: PrefixPlan) -> Iterator[str]:
+    """Say what becomes of the layers that do not train."""
+    what = "features" if prefix.is_whole else f"what {prefix.name} and all below it make"
+    choice = f"{what} of each row are kept" if prefix.keeps else f"{what} are made in every epoch"
+    yield f"cache: {choice}: {prefix.reason}"
+    if prefix.views:
+        yield f"  each row has {_count(prefix.views, 'random view')}, which epochs take in turn"
+    if prefix.keeps:
+        shape = " x ".join(map(str, prefix.shape))
+        yield (
+            f"  {prefix.bytes / 1e9:,.2f} GB, {shape} numbers a row in {prefix.dtype}; predicted: "
+            f"{prefix.fill_s:,.0f} s to make them once, {prefix.kept_epoch_s:,.1f} s an epoch with "
+            f"them, {prefix.epoch_s:,.1f} s without"
+        )
 
 
 def _count(number: int, noun: str) -> str:
@@ -217,6 +236,7 @@ def plan_json(plan: RunPlan) -> dict[str, object]:
                 "steps": phase.num_steps,
                 "epochs": phase.num_epochs,
                 "image_size": phase.image_size,
+                "prefix": asdict(phase.prefix) if phase.prefix else None,
                 "trainable_params": phase.ledger.trainable_params,
                 "frozen_params": phase.ledger.frozen_params,
                 "groups": [asdict(group) for group in phase.ledger.groups],

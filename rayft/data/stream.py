@@ -7,7 +7,7 @@ of a phase, so nothing stalls between them.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 
@@ -16,8 +16,16 @@ import ray
 from numpy.typing import NDArray
 
 from rayft.feed.feed import InProcessFeed
+from rayft.feed.kept import Kept
 from rayft.feed.pending import Pending, pending_of
-from rayft.feed.prepare import Batch, Mix, Prepare, make_training_prepare, training_rows
+from rayft.feed.prepare import (
+    Batch,
+    Mix,
+    Prepare,
+    apart,
+    make_training_prepare,
+    training_rows,
+)
 from rayft.feed.tickets import Ticket, TrainingRows, training_tickets
 from rayft.plan.facts import SplitName
 from rayft.plan.run_plan import PhasePlan, RunPlan
@@ -35,17 +43,24 @@ Columns = dict[str, NDArray[np.generic]]
 class RayDataFeed:
     """Makes training batches in Ray Data tasks; evaluation stays in process."""
 
-    def __init__(self, plan: RunPlan, dataset: Dataset, *, rank: int) -> None:
+    def __init__(
+        self, plan: RunPlan, dataset: Dataset, *, rank: int, kept: Kept | None = None
+    ) -> None:
         self._plan = plan
         self._dataset = dataset
         self._rank = rank
-        self._in_process = InProcessFeed(plan, dataset, rank=rank)
+        self._kept = kept
+        self._in_process = InProcessFeed(plan, dataset, rank=rank, kept=kept)
 
     @contextmanager
     def training(
         self, phase: PhasePlan, *, start_step: int
     ) -> Iterator[Iterator[tuple[Batch, ...]]]:
         """Open the stream of a phase: for every step from `start_step`, the worker's shards."""
+        if self._kept and self._kept.rows(phase, "train"):
+            with self._in_process.training(phase, start_step=start_step) as steps:
+                yield steps
+            return
         work = _Work(
             plan=self._plan,
             phase=phase,
@@ -71,7 +86,10 @@ class RayDataFeed:
         blocks = iter(
             stream.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2)
         )
-        yield _regroup(tickets, blocks, self._plan.spec, self._dataset.splits["train"])
+        with self._in_process.within(phase):
+            regrouped = _regroup(tickets, blocks, self._plan.spec, self._dataset.splits["train"])
+            prefix = apart(phase.prefix)
+            yield (tuple(replace(one, prefix=prefix) for one in shards) for shards in regrouped)
 
     def evaluation(self, split: SplitName) -> AbstractContextManager[Iterator[Batch]]:
         """Open the worker's share of a split, every row once over all workers."""
@@ -99,7 +117,7 @@ def _steps_per_block(plan: RunPlan) -> int:
 def _make_block(numbers: Columns, work: _Work) -> Columns:
     """Make the rows of one block: all tickets of its steps, one after another."""
     (number,) = numbers["id"]
-    prepare, rows = _opened(work.ref, work.plan)
+    prepare, rows = _opened(work.ref, work.plan, work.phase)
     first = work.start_step + int(number) * work.steps_per_block
     steps = training_tickets(work.plan, work.phase, rows, rank=work.rank, start_step=first)
     batches = [
@@ -110,6 +128,7 @@ def _make_block(numbers: Columns, work: _Work) -> Columns:
 
 
 def _columns(batch: Batch) -> Columns:
+    assert batch.images is not None, "kept rows do not go through Ray Data"
     if batch.pending is not None:
         # The worker knows the labels of its rows; partners make other rows travel than those.
         return {"images": batch.images, "row_ids": batch.pending.rows.row_ids}
@@ -128,11 +147,9 @@ def _open(ref: str) -> Dataset:
     return open_dataset(DatasetRef.from_json(ref))
 
 
-def _opened(ref: str, plan: RunPlan) -> tuple[Prepare, TrainingRows]:
+def _opened(ref: str, plan: RunPlan, phase: PhasePlan) -> tuple[Prepare, TrainingRows]:
     split = _open(ref).splits["train"]
-    prepare = make_training_prepare(
-        plan.spec, split, order=plan.order, image_size=plan.model.image_size, threads=1
-    )
+    prepare = make_training_prepare(plan, phase, split, threads=1)
     return prepare, training_rows(split)
 
 

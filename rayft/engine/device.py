@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
@@ -18,17 +17,6 @@ from rayft.models.model import FineTuneModel
 from rayft.objectives.targets import Targets
 from rayft.plan.run_plan import RunPlan
 from rayft.spec.test_time import TestTimeSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceBatch:
-    """A batch on the device."""
-
-    images: Tensor
-    """[n, 3, H, W] normalised fp32."""
-    targets: Targets
-    weights: Tensor
-    """[n] 1 for rows that count, 0 for those that only fill the shape."""
 
 
 class Device:
@@ -84,33 +72,33 @@ class Device:
         """Move a model to the device, in its memory layout."""
         return model.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload,no-any-return]
 
-    def batch(self, batch: Batch, *, image_size: int | None = None) -> DeviceBatch:
-        """Move a batch to the device, its images augmented there where asked, and normalised.
-
-        Args:
-            batch: n rows.
-            image_size: height and width in pixels that images are scaled to; None leaves them.
-        """
+    def weights(self, batch: Batch) -> Tensor:
+        """Return [n] 1 for the rows of a batch that count, 0 for those that only fill its shape."""
         weights = torch.zeros(len(batch.labels), device=self.device)
         weights[: batch.ticket.num_rows] = 1
-        pixels, mix = self._move(torch.from_numpy(batch.images)), batch.mix
-        if batch.pending is not None:
-            assert self._views is not None
-            pixels, mix = self._views(pixels, batch.pending)
-        return DeviceBatch(
-            images=self._normalised(pixels, image_size),
-            targets=self._targets(batch.labels, mix),
-            weights=weights,
-        )
+        return weights
 
-    def _targets(self, labels: NDArray[np.int64], mix: Mix | None) -> Targets:
-        moved = self._move(torch.from_numpy(labels))
+    def pixels(self, batch: Batch) -> tuple[Tensor, Mix | None]:
+        """Return the images [n, H, W, C] of a batch as uint8, augmented here where asked.
+
+        Also what was put into them, where there is a `mix:` list.
+        """
+        assert batch.images is not None
+        pixels = self.move(torch.from_numpy(batch.images))
+        if batch.pending is None:
+            return pixels, batch.mix
+        assert self._views is not None
+        return self._views(pixels, batch.pending)
+
+    def targets(self, labels: NDArray[np.int64], mix: Mix | None) -> Targets:
+        """Return what rows with these labels [n] are to be told."""
+        moved = self.move(torch.from_numpy(labels))
         if mix is None:
             return Targets(labels=moved)
         return Targets(
             labels=moved,
-            partner_labels=self._move(torch.from_numpy(mix.labels)),
-            shares=self._move(torch.from_numpy(mix.shares)),
+            partner_labels=self.move(torch.from_numpy(mix.labels)),
+            shares=self.move(torch.from_numpy(mix.shares)),
         )
 
     def images(self, pixels: NDArray[np.uint8], *, image_size: int | None = None) -> Tensor:
@@ -120,9 +108,10 @@ class Device:
             pixels: the images.
             image_size: H and W of what is returned; None leaves them.
         """
-        return self._normalised(self._move(torch.from_numpy(pixels)), image_size)
+        return self.normalised(self.move(torch.from_numpy(pixels)), image_size)
 
-    def _normalised(self, pixels: Tensor, image_size: int | None) -> Tensor:
+    def normalised(self, pixels: Tensor, image_size: int | None) -> Tensor:
+        """Return uint8 images [n, H, W, C] normalised, [n, C, H, W], scaled where asked."""
         if image_size is not None and pixels.shape[1:3] != (image_size, image_size):
             pixels = _scaled(pixels, image_size)
         num_rows, height, width, channels = pixels.shape
@@ -133,10 +122,19 @@ class Device:
         images = lines.view(num_rows, height, width, channels).permute(0, 3, 1, 2)
         return images.contiguous(memory_format=self.memory_format)
 
-    def scores(self, model: FineTuneModel, images: Tensor) -> dict[str, Tensor]:
-        """Return the scores [n, C] of every head in evaluation, for normalised images."""
+    def scores(self, model: FineTuneModel, inputs: Tensor, cut: int = 0) -> dict[str, Tensor]:
+        """Return the scores [n, C] of every head in evaluation.
+
+        Args:
+            model: in evaluation mode.
+            inputs: normalised images, or what the lowest `cut` groups made of them.
+            cut: depth groups that are done already; 0 where there are several views of each image.
+        """
         with self.autocast():
-            return scores_over_views(model, images, self._test_time)
+            if cut:
+                scores: dict[str, Tensor] = model(inputs, cut)
+                return scores
+            return scores_over_views(model, inputs, self._test_time)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""
@@ -144,7 +142,8 @@ class Device:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _move(self, tensor: Tensor) -> Tensor:
+    def move(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of this process on the device."""
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from rayft.engine.device import Device
+from rayft.engine.placing import place
 from rayft.engine.ports import Ranks
 from rayft.feed.feed import Feed
 from rayft.metrics import ClassificationReport, classification_report
@@ -35,8 +36,8 @@ def evaluate(
     scores: list[np.ndarray] = [np.empty((0, len(classes)), np.float32)]
     with feed.evaluation(split) as batches:
         for batch in batches:
-            placed = device.batch(batch)
-            output = device.scores(model, placed.images)["label"]
+            placed = place(batch, device=device, backbone=model.backbone)
+            output = device.scores(model, placed.inputs, placed.cut)["label"]
             count = batch.ticket.num_rows
             ids.append(batch.ticket.row_ids[:count])
             labels.append(batch.labels[:count])

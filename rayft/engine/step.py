@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rayft.engine.device import shard_seed
+from rayft.engine.placing import place
 from rayft.engine.reduce import Reduce
 from rayft.engine.run import Run
 from rayft.feed.prepare import Batch
@@ -42,10 +43,15 @@ def train_step(run: Run, reduce: Reduce, phase: PhasePlan, batches: Sequence[Bat
         torch.manual_seed(
             shard_seed(run.plan.spec.seed, phase.first_step + step, batch.ticket.shard)
         )
-        placed = run.device.batch(batch, image_size=phase.image_size)
+        placed = place(
+            batch,
+            device=run.device,
+            backbone=run.model.backbone,
+            image_size=phase.image_size,
+        )
         with reduce.shard(last=index + 1 == len(batches)):
             with run.device.autocast():
-                scores = reduce.module(placed.images)
+                scores = reduce.module(placed.inputs, placed.cut)
             loss = run.objective(scores, {"label": placed.targets}, placed.weights)
             (loss * (reduce.loss_scale / num_rows)).backward()
         loss_sum += loss.detach()

@@ -25,7 +25,12 @@ class RowViews:
     row_ids: Ids
     """[n]."""
     views: Ids
-    """[n] which random view of each row is taken: no row ever has the same one twice."""
+    """[n] which random view of each row is taken; a row has the same one twice only where few are
+    kept."""
+
+    def in_turn(self, num_views: int) -> "RowViews":
+        """Return the rows with a few views of each, which are used one after the other."""
+        return RowViews(row_ids=self.row_ids, views=self.views % num_views)
 
     def __getitem__(self, places: slice | Ids) -> "RowViews":
         """Return some of the rows."""

@@ -67,6 +67,8 @@ def training_tickets(
             order = order_of_epoch(
                 rows.row_ids, rows.labels, seed=seed, epoch=epoch, order=plan.order
             )
+            if phase.prefix and phase.prefix.views:
+                order = order.in_turn(phase.prefix.views)
         taken = order[plan.rows_of_step(step_in_epoch)]
         yield tuple(
             _ticket(plan, taken, phase=phase.index, step=step, shard=shard, epoch=epoch)

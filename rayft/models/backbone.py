@@ -56,15 +56,36 @@ class Backbone(nn.Module):
             return None
         return self.layout.make_stages(self.net)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return features [B, D] of `images` [B, 3, H, W], float, normalised."""
+    def forward(self, images: Tensor, cut: int = 0) -> Tensor:
+        """Return features [B, D].
+
+        Args:
+            images: [B, 3, H, W], float, normalised; or what the lowest `cut` groups made of them.
+            cut: depth groups that are done already.
+        """
+        return self.between(images, cut, len(self.depth_groups))
+
+    def can_be_cut(self, cut: int) -> bool:
+        """Return whether the lowest `cut` groups can run by themselves."""
+        return self.layout.make_stages is not None or cut in (0, len(self.depth_groups))
+
+    def between(self, inputs: Tensor, first: int, stop: int) -> Tensor:
+        """Run the depth groups from number `first` to the one before `stop`.
+
+        Args:
+            inputs: what the groups below made; images where `first` is 0.
+            first: groups that are done already.
+            stop: groups that are done afterwards. The network can be cut at both.
+        """
+        if first == stop:
+            return inputs
         stages = self.stages
         if stages is None:
-            features: Tensor = self.net(images)
+            features: Tensor = self.net(inputs)
             return features
-        for stage in stages:
-            images = stage.forward(images)
-        return images
+        for stage in stages[first:stop]:
+            inputs = stage.forward(inputs)
+        return inputs
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Copy matched tensors into `net`; layers that they have nothing for keep what they hold.

@@ -36,6 +36,8 @@ class _Cost:
 
     numbers: Counter[str] = field(default_factory=Counter)
     multiply_adds: Counter[str] = field(default_factory=Counter)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of what each group makes of one row."""
 
 
 def model_facts(
@@ -105,6 +107,7 @@ def _facts(part: str, params: list[tuple[str, ParamFacts]], cost: _Cost) -> Grou
         params=tuple(param for owner, param in params if owner == part),
         activation_bytes_per_row=cost.numbers[part] * _BYTES_PER_FLOAT,
         flops_per_row=cost.multiply_adds[part],
+        output_shape=cost.shapes.get(part, ()),
     )
 
 
@@ -144,7 +147,7 @@ def _measure(model: FineTuneModel, size: int, *, usual: int) -> _Cost:
         if is_leaf(module) or next(module.parameters(recurse=False), None) is not None:
             _count(module, part, cost)
     try:
-        features = model.backbone(torch.empty(1, 3, size, size, device="meta"))
+        features = _through(model, torch.empty(1, 3, size, size, device="meta"), cost)
     except (RuntimeError, AssertionError, ValueError) as error:
         what = f"the backbone cannot take images of {size} x {size} pixels: {error}"
         fix = f"set data.image_size to {usual}, which its weights were trained with"
@@ -156,6 +159,16 @@ def _measure(model: FineTuneModel, size: int, *, usual: int) -> _Cost:
     for head in model.heads.values():
         head(features)
     return cost
+
+
+def _through(model: FineTuneModel, images: Tensor, cost: _Cost) -> Tensor:
+    """Return the features; note the shape of what each group makes."""
+    backbone, passed = model.backbone, images
+    for cut, group in enumerate(backbone.depth_groups):
+        if backbone.can_be_cut(cut + 1):
+            passed = backbone.between(passed, 0 if backbone.stages is None else cut, cut + 1)
+            cost.shapes[group] = tuple(passed.shape[1:])
+    return passed
 
 
 def _count(module: nn.Module, part: str, cost: _Cost) -> None:

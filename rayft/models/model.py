@@ -23,9 +23,14 @@ class FineTuneModel(nn.Module):
         self.backbone = backbone
         self.heads = heads
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return scores [B, C] by label column of `images` [B, 3, H, W], float, normalised."""
-        features = self.backbone(images)
+    def forward(self, images: Tensor, cut: int = 0) -> dict[str, Tensor]:
+        """Return scores [B, C] by label column.
+
+        Args:
+            images: [B, 3, H, W], float, normalised; or what the lowest `cut` groups made of them.
+            cut: depth groups of the backbone that are done already.
+        """
+        features = self.backbone(images, cut)
         return {label: head(features) for label, head in self.heads.items()}
 
 

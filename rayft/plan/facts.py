@@ -5,7 +5,7 @@ torch, pyarrow or ray.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 ParamKind = Literal["weight", "bias", "norm"]
@@ -34,6 +34,8 @@ class GroupFacts:
     """Bytes of fp32 activations that backward needs from this group for one row."""
     flops_per_row: int
     """Multiply-adds of one forward pass for one row."""
+    output_shape: tuple[int, ...] = ()
+    """Shape of what the group makes of one row; empty where the network cannot be cut after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,16 @@ class ClusterFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Paces:
+    """Rows per second of one worker in the two parts of a step."""
+
+    below: float
+    """Forward through the frozen prefix."""
+    above: float
+    """A training step of what lies above it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Speeds:
     """Rows per second on the machine that plans, from a short probe."""
 
@@ -141,3 +153,6 @@ class Speeds:
     """Training steps of one worker."""
     bf16_rows_per_s: float | None
     """The same in bf16; None where it was not measured."""
+    paces: Mapping[int, Paces] = field(default_factory=dict)
+    """Those of the two parts of a step, by the number of groups below the cut; where it was not
+    measured they are taken to follow from multiply-adds."""

@@ -4,7 +4,7 @@ A pure function, so that what `rayft plan` prints is what every worker does.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rayft.plan.batching import BatchPlan, plan_batches
@@ -12,6 +12,7 @@ from rayft.plan.class_weights import ClassWeights, plan_class_weights
 from rayft.plan.device import check_augmentation, check_batch_norm, plan_precision, rows_per_device
 from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.ingest import IngestPlan, plan_ingest
+from rayft.plan.keeping import Machine, cache_budget, plan_prefixes
 from rayft.plan.ledger import Ledger, make_ledger
 from rayft.plan.memory import MemoryEstimate, estimate_memory
 from rayft.plan.order import OrderPlan, plan_order
@@ -21,6 +22,7 @@ from rayft.plan.phases import (
     plain_phases,
     with_plain_phases,
 )
+from rayft.plan.prefix import PrefixPlan
 from rayft.plan.resources import ResourcePlan, plan_resources
 from rayft.plan.schedule import ExponentialRise, Schedule, length_in_steps, make_schedule
 from rayft.plan.selectors import group_names
@@ -51,6 +53,8 @@ class PhasePlan:
     image_size: int
     """Height and width in pixels that the model is trained at."""
     memory: MemoryEstimate
+    prefix: PrefixPlan | None
+    """What does not train, and has not trained before; None where the lowest group trains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +80,20 @@ class RunPlan:
     ingest: IngestPlan
     order: OrderPlan
     speeds: Speeds
+    cache_budget: int
+    """Bytes that kept rows of all runs may take together."""
     class_weights: Mapping[str, ClassWeights]
     """For each head the weight of each class in the loss, None where all are 1."""
     best_metric: str | None
     memory_budget_bytes: int
     """Memory of a worker's device."""
     warnings: tuple[str, ...]
+
+    @property
+    def phase_of_last_prefix(self) -> PhasePlan | None:
+        """The phase below whose cut no phase trains, so that all checkpoints agree there."""
+        last = self.phases[-1]
+        return last if last.prefix else None
 
     @property
     def num_steps(self) -> int:
@@ -130,6 +142,24 @@ def make_plan(
     )
     check_batch_norm(spec, resources)
     check_augmentation(spec, resources)
+    kept_bytes = cache_budget(spec, cluster)
+    prefixes = plan_prefixes(
+        spec,
+        model,
+        data,
+        phases,
+        Machine(
+            device=resources.device,
+            num_workers=resources.num_workers,
+            speeds=speeds,
+            budget=kept_bytes,
+            rows_per_shard=batches.rows_per_shard,
+            precision=precision,
+        ),
+    )
+    phases = tuple(
+        replace(phase, prefix=prefix) for phase, prefix in zip(phases, prefixes, strict=True)
+    )
     return RunPlan(
         spec=spec,
         model=model,
@@ -152,6 +182,7 @@ def make_plan(
         ),
         order=plan_order(spec, data),
         speeds=speeds,
+        cache_budget=kept_bytes,
         class_weights=plan_class_weights(spec, data),
         best_metric=spec.best_metric
         or ("validation/accuracy" if "validation" in data.counts else None),
@@ -188,6 +219,7 @@ def _phases(
                 first_step=first_step,
                 first_epoch=first_epoch,
                 image_size=image_size,
+                prefix=None,
                 memory=estimate_memory(
                     model,
                     ledger,

@@ -173,6 +173,11 @@ class RunFolder:
 
         CheckpointFolder(self.place / "checkpoints").newest(on_damaged=tell)
 
+    def newest_checkpoint(self) -> Location | None:
+        """Return the newest checkpoint; None where there is none."""
+        names = CheckpointFolder(self.place / "checkpoints").names()
+        return self.place / "checkpoints" / names[-1] if names else None
+
     def has_checkpoints(self) -> bool:
         """Return whether the run has got as far as a checkpoint."""
         return bool(CheckpointFolder(self.place / "checkpoints").names())

@@ -13,6 +13,7 @@ from rayft.engine.ports import Events, Json, Ranks
 from rayft.engine.run import Ports, Run
 from rayft.errors import RayftError, Stopped
 from rayft.feed.feed import Feed, InProcessFeed
+from rayft.feed.kept import Kept, KeptRef
 from rayft.models.weights import LoadedWeights
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.folder import RunFolder
@@ -29,6 +30,8 @@ class Job:
     plan: RunPlan
     dataset: str
     """A `DatasetRef` as JSON."""
+    kept: str
+    """A `KeptRef` as JSON."""
     storage_path: str
     attempt: int
     versions: Versions
@@ -103,7 +106,7 @@ def _work(
         weights=weights,
         device=device,
         ports=Ports(
-            feed=_make_feed(plan, dataset, rank=ranks.rank),
+            feed=_make_feed(job, dataset, rank=ranks.rank),
             ranks=ranks,
             events=events,
             checkpoints=folder.checkpoints(keep=plan.spec.checkpoint.keep, attempt=job.attempt),
@@ -117,7 +120,7 @@ def _work(
             "status": "finished",
             "checkpoint": str(folder.place / "checkpoints" / outcome.checkpoint),
             "metrics": dict(outcome.metrics),
-            "phases": _phases(run),
+            "phases": _phases(run, KeptRef.from_json(job.kept)),
             "throughput": {
                 "rows_per_s": run.meter.rows_per_s,
                 "data_wait_fraction": run.meter.wait_fraction,
@@ -132,18 +135,21 @@ def _work(
     return outcome.metrics
 
 
-def _make_feed(plan: RunPlan, dataset: Dataset, *, rank: int) -> Feed:
+def _make_feed(job: Job, dataset: Dataset, *, rank: int) -> Feed:
+    plan, kept = job.plan, Kept(KeptRef.from_json(job.kept), dataset)
     if plan.ingest.kind == "ray_data":
-        return RayDataFeed(plan, dataset, rank=rank)
-    return InProcessFeed(plan, dataset, rank=rank)
+        return RayDataFeed(plan, dataset, rank=rank, kept=kept)
+    return InProcessFeed(plan, dataset, rank=rank, kept=kept)
 
 
-def _phases(run: Run) -> list[Json]:
+def _phases(run: Run, kept: KeptRef) -> list[Json]:
     return [
         {
             "name": phase.name,
             "steps": phase.num_steps,
             "trainable_params": phase.ledger.trainable_params,
+            "views": phase.prefix.views if phase.prefix else None,
+            "kept": phase.index in kept.phases,
         }
         for phase in run.plan.phases
     ]

@@ -123,13 +123,11 @@ def train_on_ray(
         TrainingError: the run cannot go on, or failed too often.
         ClusterError: the nodes that were waited for did not come, or differ from the driver.
     """
-    started_here = owns_cluster and named_cluster() is None
     reader = read_journal(job.folder.place, attempt=job.attempt)
-    # Workers of our own cluster inherit their environment, and start faster without another one.
-    environment = {} if started_here else _environment()
+    environment = worker_environment(owns_cluster=owns_cluster)
     fit = Fit(job, weights, environment=environment, owns_cluster=owns_cluster)
     with stop_on_signals(job) as request:
-        if not started_here:
+        if not (owns_cluster and named_cluster() is None):
             _wait_for_room(job, request)
         fit.start()
         end = _watch(fit, reader, on_event, request if owns_cluster else None)
@@ -146,8 +144,16 @@ def _wait_for_room(job: Job, request: StopRequest) -> None:
         check_nodes(Location(job.storage_path))
 
 
-def _environment() -> dict[str, str]:
-    """Return what workers on a cluster that runs already need, and the job does not set itself."""
+def worker_environment(*, owns_cluster: bool) -> dict[str, str]:
+    """Return what workers need, and neither inherit nor are given by the job.
+
+    Those of a cluster that was started here inherit it, and start faster without another one.
+
+    Args:
+        owns_cluster: whether rayft connected to Ray.
+    """
+    if owns_cluster and named_cluster() is None:
+        return {}
     given = ray.get_runtime_context().runtime_env.get("env_vars", {})
     return {name: value for name, value in ENVIRONMENT.items() if name not in given}
 

@@ -15,7 +15,7 @@ from rayft.errors import DataError, Problem, RayftError, Stopped
 from rayft.runtime.predict_job import Job, PredictOptions, Source, find_source, make_job
 from rayft.runtime.predict_run import Cluster, connected, run_here, run_on_ray
 from rayft.runtime.predict_scale import choose_device, scale
-from rayft.runtime.predict_stop import StoppedBySignal
+from rayft.runtime.stop_at_once import StoppedBySignal
 from rayft.storage.check import check_storage
 from rayft.storage.location import Location
 

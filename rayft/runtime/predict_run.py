@@ -16,10 +16,9 @@ from rayft.data.predict_input import Chunk
 from rayft.data.predict_parts import PartReport
 from rayft.plan.facts import NodeFacts
 from rayft.runtime.address import named_cluster
-from rayft.runtime.allocator import ENVIRONMENT
 from rayft.runtime.predict_scale import Scale, this_node
-from rayft.runtime.predict_stop import stopping_on_signals
 from rayft.runtime.predict_worker import Work, Worker
+from rayft.runtime.stop_at_once import stopping_on_signals
 
 if TYPE_CHECKING:
     import ray
@@ -119,8 +118,8 @@ def run_on_ray(
     """
     import ray
 
-    from rayft.data.predict_pool import Pool, predict_on_ray
-    from rayft.runtime.launch import start_ray
+    from rayft.data.actor_pool import Pool, run_on_actors
+    from rayft.runtime.launch import start_ray, worker_environment
     from rayft.runtime.nodes import check_nodes
 
     owns = start_ray()
@@ -130,11 +129,12 @@ def run_on_ray(
             size=scale.workers,
             num_cpus=scale.lanes,
             num_gpus=1 if scale.device == "cuda" else 0,
-            environment={} if owns else _environment(),
+            environment=worker_environment(owns_cluster=owns),
+            works_at_once=_CHUNKS_AT_ONCE,
         )
         make = partial(_make_worker, work, ray.put(dict(weights)))
         with stopping_on_signals() as check:
-            for part in predict_on_ray(chunks, make=make, pool=pool):
+            for part in run_on_actors(list(chunks.items()), make=make, pool=pool):
                 yield part
                 check()
     finally:
@@ -142,19 +142,11 @@ def run_on_ray(
             ray.shutdown()
 
 
-def _environment() -> dict[str, str]:
-    """Return what actors of a cluster that runs already need, and the job does not set itself.
-
-    Those of our own cluster inherit it, and start faster without.
-    """
-    import ray
-
-    given = ray.get_runtime_context().runtime_env.get("env_vars", {})
-    return {name: value for name, value in ENVIRONMENT.items() if name not in given}
-
-
-def _make_worker(work: Work, weights: "ray.ObjectRef[Any]") -> Worker:
+def _make_worker(
+    work: Work, weights: "ray.ObjectRef[Any]"
+) -> Callable[[tuple[int, Chunk]], PartReport]:
     import ray
 
     simplefilter("ignore")
-    return Worker(work, ray.get(weights))
+    worker = Worker(work, ray.get(weights))
+    return lambda chunk: worker(*chunk)

@@ -14,8 +14,9 @@ from rayft.models.model import FineTuneModel, make_model
 from rayft.objectives.objective import make_objective
 from rayft.objectives.targets import Targets
 from rayft.optim.modes import set_trainable, set_training_modes
-from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
+from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Paces, Speeds
 from rayft.plan.ledger import make_ledger
+from rayft.plan.prefix import frozen_groups
 from rayft.spec.data import ResizeMode
 from rayft.spec.run import RunSpec
 from rayft.store.manifest import StoredAs
@@ -42,7 +43,7 @@ def measure_speeds(
     stored_size: int,
     threads: int,
 ) -> Speeds:
-    """Measure rows per second of preparing and of the last phase's training step.
+    """Measure rows per second of preparing, of a training step, and of both sides of each cut.
 
     The model is probed on the CPU only, in fp32 and, where the CPU has instructions for it, in
     bf16: which of them is faster depends on the network and its input size. For accelerators the
@@ -59,12 +60,14 @@ def measure_speeds(
     try:
         wanted = {"auto": (False, True), "fp32": (False,), "bf16": (True,)}[spec.precision]
         found = probed.rows_per_s(wanted if cluster.bf16 else wanted[:1])
+        paces = probed.paces()
     finally:
         torch.set_num_threads(before)
     return Speeds(
         prepare_rows_per_s=prepare,
         fp32_rows_per_s=found.get(False, found.get(True, 0.0)),
         bf16_rows_per_s=found.get(True),
+        paces=paces,
     )
 
 
@@ -94,10 +97,11 @@ def _decode_seconds(size: int, resize: ResizeMode) -> float:
 
 
 class _Step:
-    """Forward and backward of the last phase on a few random rows."""
+    """Forward and backward on a few random rows: of the last phase, and of the parts of each."""
 
     def __init__(self, spec: RunSpec, facts: ModelFacts, *, num_classes: int) -> None:
         phase = spec.phases[-1]
+        self._spec, self._facts = spec, facts
         where = f"phases.{len(spec.phases) - 1}"
         ledger = make_ledger(phase, facts, weight_decay=0.0, where=where)
         flops = sum(group.flops_per_row for group in (*facts.groups, *facts.heads))
@@ -130,6 +134,35 @@ class _Step:
     def _run(self, *, bf16: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
             scores = self._model(self._images)
+        self._objective(scores, {"label": Targets(labels=self._labels)}, self._weights).backward()
+
+    def paces(self) -> dict[int, Paces]:
+        """Return the paces below and above the cut of each phase that has one, by its cut."""
+        model, facts = self._model, self._facts
+        found: dict[int, Paces] = {}
+        for index, phase in enumerate(self._spec.phases):
+            ledger = make_ledger(phase, facts, weight_decay=0.0, where=f"phases.{index}")
+            cut = frozen_groups(ledger, len(facts.groups))
+            if not cut or cut in found or not model.backbone.can_be_cut(cut):
+                continue
+            set_trainable(model, ledger)
+            set_training_modes(model, ledger, batch_norm="pretrained")
+            images, rows = self._at_whole_size(), len(self._labels)
+            with torch.no_grad():
+                made = model.backbone.between(images, 0, cut)
+                below = _best_of(partial(model.backbone.between, images, 0, cut))
+            above = _best_of(partial(self._backward, made, cut))
+            found[cut] = Paces(below=rows / below, above=rows / above)
+        return found
+
+    def _at_whole_size(self) -> torch.Tensor:
+        size = self._facts.image_size
+        return torch.zeros(len(self._labels), 3, size, size).contiguous(
+            memory_format=torch.channels_last
+        )
+
+    def _backward(self, inputs: torch.Tensor, cut: int) -> None:
+        scores = self._model(inputs, cut)
         self._objective(scores, {"label": Targets(labels=self._labels)}, self._weights).backward()
 
 

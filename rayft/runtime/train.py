@@ -13,7 +13,14 @@ from rayft.plan.run_plan import RunPlan
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.job import Job
 from rayft.runtime.journal import Event
-from rayft.runtime.launch import connect_if_told, start_ray, train_here, train_on_ray
+from rayft.runtime.keep import Beginning, keeping
+from rayft.runtime.launch import (
+    connect_if_told,
+    start_ray,
+    train_here,
+    train_on_ray,
+    worker_environment,
+)
 from rayft.runtime.nodes import check_nodes, versions_here
 from rayft.runtime.preflight import (
     Places,
@@ -109,7 +116,26 @@ def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]
         prepared = _prepare(spec, places, listener)
         plan = plan_prepared(spec, places, prepared, speeds=plan.speeds)
         folder.begin(asked, plan)
-        _run(plan, prepared, folder, weights, listener, owns_cluster=owns_cluster)
+        listener.on_plan(plan)
+        kept = stack.enter_context(
+            keeping(
+                plan,
+                Beginning(dataset=prepared.ref, weights=weights, folder=folder),
+                store_root=places.store_root,
+                environment=worker_environment(owns_cluster=owns_cluster) if uses_ray else None,
+                listener=listener,
+            )
+        )
+        folder.sweep()
+        job = Job(
+            plan=plan,
+            dataset=prepared.ref.to_json(),
+            kept=kept.to_json(),
+            storage_path=str(folder.place.parent),
+            attempt=folder.begin_attempt(),
+            versions=versions_here(),
+        )
+        _run(job, weights, listener, owns_cluster=owns_cluster)
         result = folder.result()
         assert result is not None
         result["seconds"] = time.monotonic() - started
@@ -124,25 +150,10 @@ def _prepare(spec: RunSpec, places: Places, listener: Listener) -> PreparedDatas
 
 
 def _run(
-    plan: RunPlan,
-    prepared: PreparedDataset,
-    folder: RunFolder,
-    weights: LoadedWeights | None,
-    listener: Listener,
-    *,
-    owns_cluster: bool,
+    job: Job, weights: LoadedWeights | None, listener: Listener, *, owns_cluster: bool
 ) -> None:
     """Make one attempt at what is left of the run."""
-    listener.on_plan(plan)
-    folder.sweep()
-    job = Job(
-        plan=plan,
-        dataset=prepared.ref.to_json(),
-        storage_path=str(folder.place.parent),
-        attempt=folder.begin_attempt(),
-        versions=versions_here(),
-    )
-    if plan.resources.num_workers:
+    if job.plan.resources.num_workers:
         listener.on_stage("starting workers")
         train_on_ray(job, weights, listener.on_event, owns_cluster=owns_cluster)
     else:

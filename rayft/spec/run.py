@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from rayft.spec.augment import AugmentSpec, without_effect_on_grey
 from rayft.spec.augment_motion import RandomResizedCrop
 from rayft.spec.base import Positive, Spec
+from rayft.spec.cache import CacheSpec
 from rayft.spec.data import DataSpec, LocalCacheSpec
 from rayft.spec.duration import LengthText
 from rayft.spec.mix import MixSpec
@@ -140,6 +141,8 @@ class RunSpec(Spec):
     way."""
     reduction: ReductionSpec = MeanReduction()
     """How gradients are summed over workers."""
+    cache: CacheSpec = CacheSpec()
+    """What is kept of the layers that do not train."""
     scaling: ScalingSpec = ScalingSpec()
     """Workers and their resources."""
 

@@ -1,15 +1,16 @@
 """From a request to a committed store of activations: lock, room, shards, manifest, commit.
 
-Shards are made by a `Runner`, a port. A build that dies leaves the shards that it finished, each
-with a record of its own; the next one checks them and makes only the others. Nothing is visible
-before the commit: on a local disk a store is built beside its place and renamed; in an object
-store its files lie in their place, and the manifest, put last and only where there is none, makes
-them a store.
+Shards are made by whoever asks, of several stores at once. A build that dies leaves the shards
+that it finished, each with a record of its own; the next one checks them and makes only the others.
+Nothing is visible before the commit: on a local disk a store is built beside its place and renamed;
+in an object store its files lie in their place, and the manifest, put last and only where there is
+none, makes them a store.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import final
 
 from rayft.errors import CacheError, DataError, Problem
 from rayft.storage.commit import commit_directory
@@ -27,46 +28,93 @@ from rayft.store.activation_use import (
     cache_errors,
     this_process,
 )
-from rayft.store.activation_work import Runner, cut_into_works, finished_shards
+from rayft.store.activation_work import (
+    ActivationReport,
+    ActivationWork,
+    cut_into_works,
+    finished_shards,
+)
 from rayft.store.activations import ActivationStore, manifest_of_whole
-from rayft.store.manifest import MANIFEST_NAME
+from rayft.store.manifest import MANIFEST_NAME, FileRecord
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """What building a store came to."""
+@final
+class Build:
+    """A store that is being built; or one that is there, for which nothing is left to do.
 
-    rows_made: int
-    rows_reused: int
-    """Rows that were there: all of a whole store, or what a build that died had finished."""
-    removed: tuple[str, ...]
-    """Keys of stores that made room."""
+    Attributes:
+        works: the shards that are to be made.
+        rows_reused: rows that were there: all of a whole store, or what a build that died had
+            finished.
+        removed: keys of stores that made room.
+    """
+
+    def __init__(
+        self,
+        use: Use,
+        request: ActivationRequest,
+        held: Lock,
+        *,
+        is_there: bool,
+        removed: tuple[str, ...] = (),
+    ) -> None:
+        self._use = use
+        self._request = request
+        self._held = held
+        self._folder = building_place_of(use.store_root, use.key)
+        self._is_there = is_there
+        self._done: dict[int, FileRecord] = {}
+        self.works: tuple[ActivationWork, ...] = ()
+        self.removed = removed
+        if not is_there:
+            works = cut_into_works(request, self._folder)
+            with cache_errors(self._folder):
+                self._done = finished_shards(works)
+            self.works = tuple(work for work in works if work.index not in self._done)
+        self.rows_reused = request.num_rows - sum(work.num_rows for work in self.works)
+
+    def take(self, report: ActivationReport) -> None:
+        """Note that a shard is made.
+
+        Raises:
+            CacheError: the store was lost to another process.
+        """
+        self._done[report.index] = report.record
+        with cache_errors(self._folder):
+            self._held.check()
+
+    def commit(self) -> None:
+        """Make the finished shards a store.
+
+        Raises:
+            CacheError: the disk or the object store refused, or the store was lost to another
+                process.
+        """
+        if self._is_there:
+            return
+        shards = tuple(record for _, record in sorted(self._done.items()))
+        with cache_errors(self._folder):
+            self._held.check()
+            _commit(self._folder, self._use.place, self._request.manifest(shards))
+        self._is_there = True
 
 
-def build_activations(
-    use: Use,
-    request: ActivationRequest,
-    *,
-    budget: int,
-    run: Runner,
-    on_rows: Callable[[int], None],
-) -> Built:
-    """Build a store of activations, unless it is there.
+@contextmanager
+def building(use: Use, request: ActivationRequest, *, budget: int) -> Iterator[Build]:
+    """Build a store of activations in a `with` block, unless it is there; it ends with a commit.
 
-    When two processes ask for the same store at once, the second waits and then finds it. A
-    store with files of a wrong size is built anew.
+    When two processes ask for the same store at once, the second waits and then finds it; so
+    those who build several at once do so in the order of their keys. A store with files of a
+    wrong size is built anew. Shards of a build that ends without a commit stay for the next one,
+    and can be removed.
 
     Args:
         use: the use of the key; it lasts for as long as the store is needed.
         request: the store that is wanted.
         budget: bytes that all stores of activations together may have.
-        run: makes the shards.
-        on_rows: called with the number of rows of each shard that is there, or finished.
 
     Raises:
-        CacheError: there is too little room, or the disk or the object store refused; shards
-            that were finished stay for the next build, and can be removed.
-        DataError: as `run` raises it.
+        CacheError: there is too little room, or the disk or the object store refused.
     """
     assert use.key == request.key, "the use is of another store"
     lock = use.store_root / "locks" / f"{FOLDER}-{use.key}.lock"
@@ -74,11 +122,8 @@ def build_activations(
         with cache_errors(use.store_root):
             held = stack.enter_context(locked(lock, holder=this_process(), wait=True))
             is_there = _is_sound(use, request)
-        if is_there:
-            on_rows(request.num_rows)
-            return Built(rows_made=0, rows_reused=request.num_rows, removed=())
-        removed = _reserve(use, request, budget)
-        return replace(_fill(use, request, held, run=run, on_rows=on_rows), removed=removed)
+        removed = () if is_there else _reserve(use, request, budget)
+        yield Build(use, request, held, is_there=is_there, removed=removed)
 
 
 def _is_sound(use: Use, request: ActivationRequest) -> bool:
@@ -128,33 +173,6 @@ def _reserve(use: Use, request: ActivationRequest, budget: int) -> tuple[str, ..
             folder.delete_tree()
         (folder / REQUEST_NAME).write_bytes(request.to_json().encode())
     return room.removed
-
-
-def _fill(
-    use: Use,
-    request: ActivationRequest,
-    held: Lock,
-    *,
-    run: Runner,
-    on_rows: Callable[[int], None],
-) -> Built:
-    folder = building_place_of(use.store_root, use.key)
-    works = cut_into_works(request, folder)
-    with cache_errors(folder):
-        done = finished_shards(works)
-    reused = sum(record.rows for record in done.values())
-    if reused:
-        on_rows(reused)
-    for report in run([work for work in works if work.index not in done]):
-        done[report.index] = report.record
-        on_rows(report.record.rows)
-        with cache_errors(folder):
-            held.check()
-    shards = tuple(record for _, record in sorted(done.items()))
-    with cache_errors(folder):
-        held.check()
-        _commit(folder, use.place, request.manifest(shards))
-    return Built(rows_made=request.num_rows - reused, rows_reused=reused, removed=())
 
 
 def _commit(folder: Location, final: Location, manifest: ActivationManifest) -> None:

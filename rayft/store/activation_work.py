@@ -4,7 +4,7 @@ A finished shard leaves a record beside it, so that a later build can keep it.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -46,10 +46,6 @@ class ActivationReport:
 
     index: int
     record: FileRecord
-
-
-Runner = Callable[[Sequence[ActivationWork]], Iterator[ActivationReport]]
-"""Makes shards, and gives a report for each, in any order, as they are finished."""
 
 
 def finish_shard(work: ActivationWork, rows: npt.NDArray[Any]) -> ActivationReport:

@@ -90,7 +90,8 @@ def pace(
     order = np.random.default_rng(0).permutation(len(stored))
     started = 0.0
     for start in range(0, len(order), batch):
-        device.batch(make(stored, order[start : start + batch]))
+        pixels, _ = device.pixels(make(stored, order[start : start + batch]))
+        device.normalised(pixels, None)
         if not start:
             _wait_for(device)
             started = time.perf_counter()

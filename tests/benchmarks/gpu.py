@@ -134,8 +134,8 @@ def step_alone(run: Run, settings: Settings) -> float:
     set_training_modes(run.model, phase.ledger, batch_norm=run.plan.spec.batch_norm)
     with run.feed.training(phase, start_step=0) as steps:
         batches = next(steps)
-    placed = {id(batch): run.device.batch(batch) for batch in batches}
-    run.device.batch = lambda batch: placed[id(batch)]  # type: ignore[method-assign]
+    placed = {id(batch): run.device.pixels(batch) for batch in batches}
+    run.device.pixels = lambda batch: placed[id(batch)]  # type: ignore[method-assign]
     for _ in range(settings.warm_up):
         train_step(run, reduce, phase, batches)
     started = time.perf_counter()

@@ -14,6 +14,7 @@ import torch
 from rayft.data.prepare import prepare_dataset
 from rayft.feed.prepare import make_training_prepare
 from rayft.feed.tickets import Ticket
+from rayft.runtime.preflight import places_of, plan_prepared
 from rayft.spec.run import RunSpec
 from rayft.storage.location import Location
 from rayft.store.dataset import open_dataset
@@ -42,7 +43,8 @@ def main() -> None:
             on_progress=lambda done, total: None,
         )
         split = open_dataset(prepared.ref).splits["train"]
-        prepare = make_training_prepare(spec, split, image_size=SIZE)
+        plan = plan_prepared(spec, places_of(spec), prepared)
+        prepare = make_training_prepare(plan, plan.phases[0], split, threads=1)
 
         def rayft() -> float:
             """One epoch of random batches in one thread."""
@@ -51,7 +53,17 @@ def main() -> None:
             started = time.perf_counter()
             for step in range(len(ids) // BATCH):
                 rows = ids[step * BATCH : (step + 1) * BATCH]
-                prepare(Ticket(phase=0, epoch=0, step=step, shard=0, row_ids=rows, num_rows=BATCH))
+                prepare(
+                    Ticket(
+                        phase=0,
+                        epoch=0,
+                        step=step,
+                        shard=0,
+                        row_ids=rows,
+                        num_rows=BATCH,
+                        views=np.zeros(BATCH, np.int64),
+                    )
+                )
             return len(ids) // BATCH * BATCH / (time.perf_counter() - started)
 
         def usual(*, decoded: bool) -> float:

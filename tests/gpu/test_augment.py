@@ -1,12 +1,16 @@
 """Augmentation on the GPU: the bytes of the processor's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from rayft.data.prepare import PreparedDataset
 from rayft.engine.device import Device
+from rayft.engine.placing import place
 from rayft.feed.feed import InProcessFeed
+from rayft.models.model import make_model
 from rayft.spec.augment import AugmentSpec
 from rayft.store.dataset import open_dataset
 from rayft.transforms.augment import make_augmentation
@@ -46,10 +50,12 @@ def test_batches_are_the_same_wherever_they_are_augmented(prepared: PreparedData
         device = Device.of_run(plan, torch.device(DEVICE))
         feed = InProcessFeed(plan, open_dataset(prepared.ref), rank=0)
         with feed.training(plan.phases[1], start_step=0) as steps:
-            placed.append([device.batch(batch) for shards in steps for batch in shards])
+            batches = [replace(batch, prefix=None) for shards in steps for batch in shards]
+        backbone = make_model(spec.model, num_classes=3, seed=0).backbone
+        placed.append([place(batch, device=device, backbone=backbone) for batch in batches])
 
     for one, other in zip(*placed, strict=True):
-        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.weights, other.weights)
         for name in ("labels", "partner_labels", "shares"):
             assert torch.equal(getattr(one.targets, name), getattr(other.targets, name)), name

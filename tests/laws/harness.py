@@ -9,7 +9,8 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,15 +30,20 @@ from rayft.engine.ranks import DistributedRanks
 from rayft.engine.run import Ports, Run
 from rayft.errors import RayftError, Stopped
 from rayft.feed.feed import InProcessFeed
+from rayft.feed.kept import Kept, KeptRef
 from rayft.models.facts import model_facts
 from rayft.models.weights import LoadedWeights
 from rayft.plan.facts import ClusterFacts, Speeds
 from rayft.plan.run_plan import RunPlan, make_plan
+from rayft.runtime.folder import RunFolder
+from rayft.runtime.keep import Beginning, Listener, keeping
+from rayft.runtime.train import Silence
 from rayft.spec.run import RunSpec
 from rayft.storage.location import Location
 from rayft.store.dataset import DatasetRef, open_dataset
 
 SIZE = 32
+NOTHING_KEPT = KeptRef(phases={}, rows_made=0)
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([__name__])
 
@@ -122,6 +128,28 @@ def make_test_plan(spec: RunSpec, prepared: PreparedDataset) -> RunPlan:
     )
 
 
+@contextmanager
+def keep(
+    spec: RunSpec,
+    prepared: PreparedDataset,
+    folder: Path,
+    *,
+    weights: LoadedWeights | None = None,
+    listener: Listener | None = None,
+) -> Iterator[KeptRef]:
+    """Keep what the frozen layers of a spec's phases make, below a folder, made in this process."""
+    plan = make_test_plan(spec, prepared)
+    run = RunFolder(Location(str(folder)), spec.name)
+    with keeping(
+        plan,
+        Beginning(dataset=prepared.ref, weights=weights, folder=run),
+        store_root=Location(str(folder / "stores")),
+        environment=None,
+        listener=listener or Silence(),
+    ) as kept:
+        yield kept
+
+
 @dataclass
 class Recorder:
     """Events that remember, and on demand stop, or kill the process, after a number of steps."""
@@ -201,6 +229,7 @@ def run_group(
     stop_after: int | None = None,
     kill_after: int | None = None,
     weights: LoadedWeights | None = None,
+    kept: KeptRef = NOTHING_KEPT,
 ) -> Result | None:
     """Train with as many processes as the spec has workers; None where rank 0 was killed."""
     plan = make_test_plan(spec, prepared)
@@ -216,6 +245,7 @@ def run_group(
                     "stop_after": stop_after,
                     "kill_after": kill_after,
                     "weights": weights,
+                    "kept": kept,
                     "environment": _storage_environment(),
                 },
             )
@@ -266,6 +296,7 @@ def _worker(
     stop_after: int | None,
     kill_after: int | None,
     weights: LoadedWeights | None,
+    kept: KeptRef,
     environment: dict[str, str],
 ) -> None:
     os.environ.update(environment)
@@ -278,7 +309,7 @@ def _worker(
     ranks = DistributedRanks(device) if world_size > 1 else OneRank()
     events = Recorder(stop_after=stop_after, kill_after=kill_after)
     dataset = open_dataset(DatasetRef.from_json(ref))
-    feed = Rows(plan, dataset, rank=rank)
+    feed = Rows(plan, dataset, rank=rank, kept=Kept(kept, dataset))
     run = make_run(
         plan,
         data_fingerprint=dataset.fingerprint,

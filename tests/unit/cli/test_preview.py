@@ -76,12 +76,13 @@ def test_views_are_the_bytes_that_training_sees(tmp_path: Path) -> None:
 
     plan = make_test_plan(spec, ready)
     split = open_dataset(ready.ref).splits["train"]
-    prepare = make_training_prepare(spec, split, order=plan.order, image_size=SIZE, threads=1)
     seen: dict[tuple[int, int], np.ndarray] = {}
     for phase in plan.phases:
+        prepare = make_training_prepare(plan, phase, split, threads=1)
         for shards in training_tickets(plan, phase, training_rows(split), rank=0):
             for ticket in shards:
                 batch = prepare(ticket)
+                assert batch.images is not None
                 for row_id, image in zip(ticket.row_ids.tolist(), batch.images, strict=True):
                     seen[ticket.epoch, row_id] = image
     assert {epoch for epoch, _ in seen} == {0, 1, 2}

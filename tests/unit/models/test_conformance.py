@@ -18,6 +18,7 @@ from rayft.models.facts import model_facts
 from rayft.models.heads import make_head
 from rayft.models.layout import is_leaf, leaf_names, tensor_names
 from rayft.models.model import FineTuneModel
+from rayft.models.prefix import run_prefix
 from rayft.optim.modes import set_trainable, set_training_modes
 from rayft.optim.optimizer import make_optimizer
 from rayft.plan.facts import ModelFacts
@@ -75,6 +76,26 @@ def test_features_are_the_official_ones(trial: Trial) -> None:
         torch.testing.assert_close(features, trial.expected, rtol=1e-5, atol=1e-6)
     else:
         assert torch.equal(features, trial.expected)
+
+
+@torch.no_grad()
+def test_a_row_has_the_same_bits_in_any_place_of_a_batch(trial: Trial) -> None:
+    # What the frozen layers make can then be kept, and found again in other batches.
+    rows = 32 if trial.member.size < 200 else 4
+    images = random_images(rows, trial.member.size)
+    places = torch.arange(rows).roll(rows // 2 + 1)
+
+    made, again = (
+        run_prefix(
+            trial.backbone,
+            each.contiguous(memory_format=torch.channels_last),
+            cut=len(trial.groups),
+            rows=rows,
+        )
+        for each in (images, images[places])
+    )
+
+    assert torch.equal(again, made[places])
 
 
 def test_every_tensor_and_leaf_is_in_exactly_one_group(trial: Trial) -> None:

@@ -1,13 +1,14 @@
 """Small stores of activations for tests: rows that follow from the key and their place."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rayft.storage.location import Location
-from rayft.store.activation_build import Built, build_activations
+from rayft.store.activation_build import building
 from rayft.store.activation_request import ActivationRequest
 from rayft.store.activation_use import Use, in_use
 from rayft.store.activation_work import ActivationReport, ActivationWork, finish_shard
@@ -43,12 +44,26 @@ class Making:
             self.made.append(work.index)
 
 
+@dataclass(frozen=True)
+class Built:
+    """What building a store came to."""
+
+    rows_made: int
+    rows_reused: int
+    removed: tuple[str, ...]
+
+
 def build(
     use: Use, *, making: Making | None = None, budget: int = AMPLE, num_rows: int = NUM_ROWS
 ) -> Built:
     run = making or Making(use.key)
-    request = request_of(use.key, num_rows)
-    return build_activations(use, request, budget=budget, run=run, on_rows=lambda _: None)
+    with building(use, request_of(use.key, num_rows), budget=budget) as begun:
+        made = 0
+        for report in run(begun.works):
+            begun.take(report)
+            made += report.record.rows
+        begun.commit()
+    return Built(rows_made=made, rows_reused=begun.rows_reused, removed=begun.removed)
 
 
 def build_once(store_root: Location, key: str, *, num_rows: int = NUM_ROWS) -> Location:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from rayft.runtime.predict_stop import StoppedBySignal, stopping_on_signals
+from rayft.runtime.stop_at_once import StoppedBySignal, stopping_on_signals
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -51,7 +51,7 @@ def test_a_signal_that_was_eaten_is_found_by_the_next_check(
 def test_a_second_signal_ends_the_process_at_once() -> None:
     program = """
 import os, signal
-from rayft.runtime.predict_stop import StoppedBySignal, stopping_on_signals
+from rayft.runtime.stop_at_once import StoppedBySignal, stopping_on_signals
 with stopping_on_signals():
     try:
         os.kill(os.getpid(), signal.SIGINT)

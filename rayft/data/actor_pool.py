@@ -1,25 +1,20 @@
-"""Predicting on a Ray cluster: a pool of actors by Ray Data, each of which keeps the model."""
+"""Work on a Ray cluster by a pool of actors, each of which keeps a model."""
 
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import ray
 from ray.data import ActorPoolStrategy
 
-from rayft.data.predict_input import Chunk
-from rayft.data.predict_parts import PartReport
 from rayft.errors import RayftError
 
-CHUNKS_AT_ONCE = 2
-"""Chunks that an actor has in hand: while the last rows of one are computed and written, the next
-one is being read."""
-
-Predict = Callable[[int, Chunk], PartReport]
-"""Predicts a chunk, given its number, and writes the part. Called from several threads at once."""
+W = TypeVar("W")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,29 +26,31 @@ class Pool:
     num_gpus: float
     environment: Mapping[str, str]
     """Environment variables that an actor needs and does not inherit."""
+    works_at_once: int
+    """Works that an actor has in hand, in a thread each."""
 
 
-def predict_on_ray(
-    chunks: Mapping[int, Chunk], *, make: Callable[[], Predict], pool: Pool
-) -> Iterator[PartReport]:
-    """Predict chunks by actors; gives a report for each as it comes in, in any order.
+def run_on_actors(
+    works: Sequence[W], *, make: Callable[[], Callable[[W], R]], pool: Pool
+) -> Iterator[R]:
+    """Do each work in one of the actors; gives a report for each as it comes in, in any order.
 
-    Only descriptions of chunks go in and only reports come out: rows are read and parts written
-    where the model is, so that no image passes through the object store.
+    Only descriptions go in and only reports come out: rows are read and results written where the
+    model is, so that no image passes through the object store.
 
     Args:
-        chunks: the chunks by number.
-        make: called once in each actor.
+        works: what is to be done; it can be pickled.
+        make: called once in each actor; gives the function that does a work and returns its report.
         pool: the actors.
 
     Raises:
-        RayftError: as the predicting function raises it.
+        RayftError: as that function raises it.
     """
     # Ray Data logs the plan of every execution, and every error with its whole stack.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    works = [{"work": pickle.dumps(work)} for work in chunks.items()]
+    items = [{"work": pickle.dumps(work)} for work in works]
     environment = {"env_vars": dict(pool.environment)} if pool.environment else None
-    reports = ray.data.from_items(works, override_num_blocks=len(works)).map_batches(
+    reports = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Actor,
         batch_size=1,
         fn_constructor_args=[make],
@@ -62,8 +59,8 @@ def predict_on_ray(
         runtime_env=environment,
         compute=ActorPoolStrategy(
             size=pool.size,
-            max_tasks_in_flight_per_actor=CHUNKS_AT_ONCE,
-            max_concurrent_calls_per_actor=CHUNKS_AT_ONCE,
+            max_tasks_in_flight_per_actor=pool.works_at_once,
+            max_concurrent_calls_per_actor=pool.works_at_once,
             enable_true_multi_threading=True,
         ),
     )
@@ -73,29 +70,27 @@ def predict_on_ray(
     for bundle in reports.iter_internal_ref_bundles():
         for entry in bundle.blocks:
             for found in ray.get(entry.ref).column("report").to_pylist():
-                yield _report(found)
+                yield cast(R, _report(found))
 
 
 class _Actor:
-    def __init__(self, make: Callable[[], Predict]) -> None:
-        self._predict = make()
+    def __init__(self, make: Callable[[], Callable[[Any], object]]) -> None:
+        self._do = make()
 
     def __call__(self, batch: dict[str, npt.NDArray[np.object_]]) -> dict[str, Sequence[bytes]]:
         return {"report": [self._one(work) for work in batch["work"]]}
 
     def _one(self, work: bytes) -> bytes:
         """Return a failure as data: Ray Data would wrap the exception twice and try again."""
-        # Between processes of one cluster, which run each other's code in any case.
-        index, chunk = pickle.loads(work)  # noqa: S301
         try:
-            return pickle.dumps(self._predict(index, chunk))
+            # Between processes of one cluster, which run each other's code in any case.
+            return pickle.dumps(self._do(pickle.loads(work)))  # noqa: S301
         except RayftError as error:
             return pickle.dumps(error)
 
 
-def _report(found: bytes) -> PartReport:
+def _report(found: bytes) -> object:
     report = pickle.loads(found)  # noqa: S301  as above
     if isinstance(report, RayftError):
         raise report
-    assert isinstance(report, PartReport)
     return report

@@ -1,6 +1,6 @@
-"""A signal while predicting stops at once.
+"""A signal while there is nothing to save stops at once: while predicting, or filling a cache.
 
-There is nothing to save, so the main thread is taken out of whatever it waits for. It waits for
+The main thread is taken out of whatever it waits for. It waits for
 Ray by itself, and not in a thread: Ray crashes where it is left while a thread waits in it.
 """
 

@@ -1,0 +1,242 @@
+"""Before the workers start: what frozen layers make of the rows is made once, and kept.
+
+The work of all stores that are missing is one execution of a pool of actors, or a loop here.
+Where nothing can be kept, the run goes on and makes it in every epoch, with the same result.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from rayft.engine.checkpoint_reading import read_checkpoint
+from rayft.engine.device import Device
+from rayft.engine.fill import Filler, FillWork
+from rayft.engine.prefix import row_shape
+from rayft.errors import CacheError, Problem, Stopped
+from rayft.feed.kept import KeptRef
+from rayft.feed.wanted import WantedStore, wanted_stores
+from rayft.models.model import FineTuneModel, make_model
+from rayft.models.prefix import prefix_digest
+from rayft.models.weights import LoadedWeights, load_weights
+from rayft.plan.facts import SplitName
+from rayft.plan.run_plan import PhasePlan, RunPlan
+from rayft.runtime.allocator import keep_freed_memory
+from rayft.runtime.folder import RunFolder
+from rayft.runtime.journal import Event
+from rayft.runtime.stop_at_once import StoppedBySignal, stopping_on_signals
+from rayft.storage.location import Location
+from rayft.store.activation_build import building
+from rayft.store.activation_request import ActivationRequest
+from rayft.store.activation_use import in_use, place_of
+from rayft.store.activation_work import ActivationReport, ActivationWork
+from rayft.store.dataset import Dataset, DatasetRef, open_dataset
+
+if TYPE_CHECKING:
+    pass
+
+Reports = Iterator[tuple[str, ActivationReport]]
+
+
+class Listener(Protocol):
+    """Hears what becomes of the frozen layers."""
+
+    def on_stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+        ...
+
+    def on_rows(self, done: int, total: int) -> None:
+        """Rows were made."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """Nothing can be kept, and the run goes on without."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What a run begins from, or goes on from."""
+
+    dataset: DatasetRef
+    weights: LoadedWeights | None
+    """Pretrained weights; None where the run goes on, or begins from random ones."""
+    folder: RunFolder
+
+
+@contextmanager
+def keeping(
+    plan: RunPlan,
+    beginning: Beginning,
+    *,
+    store_root: Location,
+    environment: Mapping[str, str] | None,
+    listener: Listener,
+) -> Iterator[KeptRef]:
+    """Make what phases want kept, as far as it is missing; nobody removes it in the `with` block.
+
+    Args:
+        plan: the run.
+        beginning: its rows and weights.
+        store_root: the folder of all stores.
+        environment: variables that Ray actors need and do not inherit; None makes it here.
+        listener: hears of it.
+
+    Raises:
+        CacheError: `cache.mode` is `require`, and nothing can be kept.
+        DataError: a row cannot be read.
+        Stopped: a signal asked for it; what was made is kept.
+    """
+    phases = [phase for phase in plan.phases if phase.prefix and phase.prefix.keeps]
+    if not phases:
+        yield KeptRef(phases={}, rows_made=0)
+        return
+    with ExitStack() as stack:
+        try:
+            with stopping_on_signals():
+                job = _Fill(plan, beginning, environment)
+                ref = job.keep(phases, stack, store_root=store_root, listener=listener)
+        except StoppedBySignal as stopped:
+            what = "stopped as asked, before the first step of this attempt"
+            fix = "run the same command again to go on"
+            place = str(beginning.folder.place)
+            raise Stopped(Problem(place, what, fix), signal=stopped.signal) from None
+        except CacheError as error:
+            if plan.spec.cache.mode == "require":
+                raise
+            listener.on_event({"kind": "not_kept", "problem": error.problems[0].what})
+            ref = KeptRef(phases={}, rows_made=0)
+        yield ref
+
+
+def _model(plan: RunPlan, beginning: Beginning) -> FineTuneModel:
+    """Return the model as the run found it, below every cut of a prefix that is kept."""
+    model = make_model(
+        plan.spec.model,
+        num_classes=len(plan.data.classes),
+        seed=plan.spec.seed,
+        image_size=plan.model.image_size,
+    )
+    newest, weights = beginning.folder.newest_checkpoint(), beginning.weights
+    if newest is not None:
+        # Below the cut nothing has trained, so any checkpoint holds what the run began with.
+        model.load_state_dict(dict(read_checkpoint(newest).tensors["model"]))
+    elif weights is not None:
+        load_weights(model, weights, classes=plan.data.classes)
+    return model
+
+
+class _Fill:
+    def __init__(
+        self, plan: RunPlan, beginning: Beginning, environment: Mapping[str, str] | None
+    ) -> None:
+        self._plan = plan
+        self._environment = environment
+        self._model = _model(plan, beginning)
+        self._ref = beginning.dataset
+        self._dataset = open_dataset(beginning.dataset)
+
+    def keep(
+        self,
+        phases: Sequence[PhasePlan],
+        stack: ExitStack,
+        *,
+        store_root: Location,
+        listener: Listener,
+    ) -> KeptRef:
+        """Make what is missing; what is kept is in use until the stack is left."""
+        stores: dict[str, WantedStore] = {}
+        found: dict[int, dict[SplitName, tuple[str, ...]]] = defaultdict(dict)
+        for phase in phases:
+            assert phase.prefix is not None
+            digest = prefix_digest(self._model.backbone, phase.prefix.cut)
+            for split, views in wanted_stores(self._plan, phase, self._dataset, weights=digest):
+                stores |= {view.key: view for view in views}
+                found[phase.index][split] = tuple(
+                    str(place_of(store_root, view.key)) for view in views
+                )
+        made = self._build(stores, stack, store_root=store_root, listener=listener)
+        return KeptRef(phases=dict(found), rows_made=made)
+
+    def _build(
+        self,
+        stores: Mapping[str, WantedStore],
+        stack: ExitStack,
+        *,
+        store_root: Location,
+        listener: Listener,
+    ) -> int:
+        """Build the stores that are missing; return the rows that were made."""
+        # In one order for all runs, or two of them could wait for each other.
+        keys = sorted(stores)
+        uses = {key: stack.enter_context(in_use(store_root, key)) for key in keys}
+        with ExitStack() as locks:
+            builds = {
+                key: locks.enter_context(
+                    building(uses[key], self._request(stores[key]), budget=self._plan.cache_budget)
+                )
+                for key in keys
+            }
+            works = [_fill_work(stores[key], shard) for key in keys for shard in builds[key].works]
+            total = sum(len(work.row_ids) for work in works)
+            if works:
+                listener.on_stage("running the frozen layers once")
+            done = 0
+            for key, report in self._run(works):
+                builds[key].take(report)
+                done += report.record.rows
+                listener.on_rows(done, total)
+            for build in builds.values():
+                build.commit()
+        return total
+
+    def _request(self, wanted: WantedStore) -> ActivationRequest:
+        prefix = self._plan.phases[wanted.phase].prefix
+        assert prefix is not None
+        return ActivationRequest(
+            key=wanted.key,
+            about=wanted.about,
+            shape=row_shape(prefix, self._model.backbone, self._plan.spec.memory_format),
+            dtype=prefix.dtype,
+            num_rows=len(wanted.row_ids),
+        )
+
+    def _run(self, works: Sequence[FillWork]) -> Reports:
+        if not works:
+            return iter(())
+        if self._environment is not None:
+            from rayft.runtime.fill_pool import run_on_ray
+
+            return run_on_ray(
+                self._plan, self._ref, self._model, works, environment=self._environment
+            )
+        return _run_here(self._plan, self._dataset, self._model, works)
+
+
+def _fill_work(wanted: WantedStore, shard: ActivationWork) -> FillWork:
+    return FillWork(
+        key=wanted.key,
+        phase=wanted.phase,
+        split=wanted.split,
+        view=wanted.view,
+        row_ids=wanted.row_ids[shard.start : shard.stop],
+        shard=shard,
+    )
+
+
+def _run_here(
+    plan: RunPlan, dataset: Dataset, model: FineTuneModel, works: Sequence[FillWork]
+) -> Reports:
+    before = torch.get_num_threads()
+    torch.set_num_threads(plan.resources.threads_per_worker)
+    keep_freed_memory()
+    device = Device.of_run(plan, torch.device(plan.resources.device))
+    device.place(model)
+    filler = Filler(plan, dataset, model=model, device=device)
+    try:
+        yield from map(filler, works)
+    finally:
+        torch.set_num_threads(before)
