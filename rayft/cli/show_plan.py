@@ -10,6 +10,7 @@ from rich.text import Text
 from rayft.plan.ledger import GroupRule
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.plan.storage import traveling_size
+from rayft.spec.data import RGB
 
 _GIB = 2**30
 
@@ -55,8 +56,15 @@ def _data(plan: RunPlan) -> str:
     return (
         f"{rows} rows; {len(plan.data.classes)} classes; row store "
         f"{about}{plan.data.stored_bytes / 2**20:,.0f} MiB, {plan.data.stored_as}"
+        f"{_channels(plan.model.channels)}"
         + (f"; {plan.data.num_left_out:,} left out" if plan.spec.data.leave_out else "")
     )
+
+
+def _channels(channels: int) -> str:
+    if channels == RGB:
+        return ""
+    return ", grey" if channels == 1 else f", {channels} channels"
 
 
 def _model(plan: RunPlan) -> str:

@@ -38,6 +38,7 @@ def make_run(
         num_classes=len(plan.data.classes),
         seed=plan.spec.seed,
         image_size=plan.model.image_size,
+        channels=plan.model.channels,
     )
     if weights is not None:
         load_weights(model, weights, classes=plan.data.classes)

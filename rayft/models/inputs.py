@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+from rayft.models.channels import filters_in_words
 from rayft.models.named_weights import timm_default, timm_weights, torchvision_weights
+from rayft.spec.data import RGB
 from rayft.spec.model import (
     BackboneSpec,
     FileWeights,
@@ -63,8 +65,10 @@ def _timm_input(model: str, name: str | None) -> InputFacts:
     return InputFacts(image_size=cfg.input_size[-1], mean=tuple(cfg.mean), std=tuple(cfg.std))
 
 
-def weights_in_words(spec: BackboneSpec) -> str:
-    """Say where the weights of `spec` come from, without reading them.
+def weights_in_words(spec: BackboneSpec, *, channels: int = RGB) -> str:
+    """Say where the weights of `spec` come from, and what becomes of their first filters.
+
+    Nothing is read, so filters of a file or an earlier run are told when they are loaded.
 
     Raises:
         ModelError: there are no weights of that name.
@@ -73,7 +77,9 @@ def weights_in_words(spec: BackboneSpec) -> str:
         case "none":
             return "none: random"
         case str(name):
-            return _name_in_words(spec, name)
+            made = "" if channels == RGB else f"; filters for {channels} channels: "
+            made += filters_in_words(RGB, channels) if made else ""
+            return _name_in_words(spec, name) + made
         case FileWeights(file=file):
             return f"file {file}"
         case PackageWeights(package=package, resource=resource):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from rayft.errors import ModelError, Problem
 from rayft.models.backbone import Backbone, make_backbone
 from rayft.models.heads import make_head
+from rayft.spec.data import RGB
 from rayft.spec.model import ModelSpec
 
 
@@ -24,13 +25,18 @@ class FineTuneModel(nn.Module):
         self.heads = heads
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return scores [B, C] by label column of `images` [B, 3, H, W], float, normalised."""
+        """Return scores [B, C] by label column of `images` [B, C, H, W], float, normalised."""
         features = self.backbone(images)
         return {label: head(features) for label, head in self.heads.items()}
 
 
 def make_model(
-    spec: ModelSpec, *, num_classes: int, seed: int, image_size: int | None = None
+    spec: ModelSpec,
+    *,
+    num_classes: int,
+    seed: int,
+    image_size: int | None = None,
+    channels: int = RGB,
 ) -> FineTuneModel:
     """Build backbone and heads with random weights that follow from `seed` alone.
 
@@ -42,20 +48,23 @@ def make_model(
         num_classes: C, at least 1.
         seed: any integer that torch takes as a seed.
         image_size: as in `make_backbone`.
+        channels: as in `make_backbone`.
 
     Raises:
         ModelError: an unknown backbone, or a label that cannot name a module.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return assemble_model(spec, num_classes=num_classes, image_size=image_size)
+        return assemble_model(
+            spec, num_classes=num_classes, image_size=image_size, channels=channels
+        )
 
 
 def assemble_model(
-    spec: ModelSpec, *, num_classes: int, image_size: int | None = None
+    spec: ModelSpec, *, num_classes: int, image_size: int | None = None, channels: int = RGB
 ) -> FineTuneModel:
     """Build backbone and heads from torch's global generator, on torch's default device."""
-    backbone = make_backbone(spec.backbone, image_size=image_size)
+    backbone = make_backbone(spec.backbone, image_size=image_size, channels=channels)
     heads = nn.ModuleDict()
     for label, head in spec.heads.items():
         if "." in label or hasattr(heads, label):

@@ -21,6 +21,7 @@ from rayft.models.model import FineTuneModel
 from rayft.models.named_weights import fetch_timm, fetch_torchvision
 from rayft.models.run_weights import TrainedHead, read_checkpoint
 from rayft.models.weight_files import WeightFile, read_weight_file
+from rayft.spec.data import RGB
 from rayft.spec.model import (
     BackboneSpec,
     FileWeights,
@@ -50,7 +51,11 @@ class LoadedWeights:
 
 
 def resolve_weights(
-    spec: BackboneSpec, *, base_dir: Path, image_size: int | None = None
+    spec: BackboneSpec,
+    *,
+    base_dir: Path,
+    image_size: int | None = None,
+    channels: int = RGB,
 ) -> LoadedWeights | None:
     """Read the weights that `spec.weights` names.
 
@@ -58,6 +63,7 @@ def resolve_weights(
         spec: the backbone; its network decides which tensors must be there.
         base_dir: the folder from which relative paths start.
         image_size: as in `make_backbone`.
+        channels: as in `make_backbone`.
 
     Returns:
         The weights, or None where the spec asks for `none`.
@@ -68,7 +74,7 @@ def resolve_weights(
     """
     # Built first: a misspelt backbone is known before anything is downloaded for it.
     with torch.device("meta"):
-        backbone = make_backbone(spec, image_size=image_size)
+        backbone = make_backbone(spec, image_size=image_size, channels=channels)
     match spec.weights:
         case "none":
             return None
@@ -160,7 +166,7 @@ def _from_run(backbone: Backbone, folder: Path) -> LoadedWeights:
     matched = match_by_name(backbone, checkpoint.backbone)
     return LoadedWeights(
         state=matched.state,
-        source=f"checkpoint {folder}",
+        source="; ".join((f"checkpoint {folder}", *matched.notes)),
         sha256=checkpoint.sha256,
         heads=checkpoint.heads,
     )

@@ -25,6 +25,7 @@ from rayft.plan.resources import ResourcePlan, plan_resources
 from rayft.plan.schedule import ExponentialRise, Schedule, length_in_steps, make_schedule
 from rayft.plan.selectors import group_names
 from rayft.plan.storage import traveling_size
+from rayft.spec.data import RGB
 from rayft.spec.run import RunSpec
 from rayft.spec.training import SGD, PhaseSpec
 
@@ -156,7 +157,7 @@ def make_plan(
         best_metric=spec.best_metric
         or ("validation/accuracy" if "validation" in data.counts else None),
         memory_budget_bytes=budget,
-        warnings=_warnings(spec, model, data, resources),
+        warnings=_warnings(spec, model, data, resources, phases),
     )
 
 
@@ -222,9 +223,25 @@ def _schedule(spec: RunSpec, phase: PhaseSpec, num_steps: int, steps_per_epoch: 
 
 
 def _warnings(
-    spec: RunSpec, model: ModelFacts, data: DataFacts, resources: ResourcePlan
+    spec: RunSpec,
+    model: ModelFacts,
+    data: DataFacts,
+    resources: ResourcePlan,
+    phases: tuple[PhasePlan, ...],
 ) -> tuple[str, ...]:
     warnings = list(resources.warnings)
+    first = model.groups[0].name
+    # Filters of a file, or of an earlier run, may have been trained for these channels.
+    if (
+        model.channels > RGB
+        and model.pretrained
+        and isinstance(spec.model.backbone.weights, str)
+        and not any(phase.ledger.trains(first) for phase in phases)
+    ):
+        warnings.append(
+            f"channels 4 to {model.channels} are not seen: their filters start at zero, and no "
+            f"phase trains `{first}`, which holds them"
+        )
     if not model.pretrained:
         warnings.append(
             "the backbone starts from RANDOM weights (model.backbone.weights: none): this trains "

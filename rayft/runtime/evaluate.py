@@ -54,6 +54,7 @@ def evaluate(
     folder = find_checkpoint(place)
     checkpoint = read_checkpoint(folder)
     spec = _spec(checkpoint, overrides)
+    _check_channels(checkpoint, spec, folder)
     places = places_of(spec)
     prepared = prepare_rows(spec, places, use_ray=False, on_rows=on_rows)
     dataset = open_dataset(prepared.ref)
@@ -83,6 +84,20 @@ def _spec(checkpoint: Checkpoint, overrides: Sequence[str]) -> RunSpec:
     # Figures must not depend on who evaluates: same arithmetic as in training, in this process.
     fixed = ["scaling.num_workers=0", f"precision={checkpoint.manifest['precision']}"]
     return spec_from_data(data, [*fixed, *overrides])
+
+
+def _check_channels(checkpoint: Checkpoint, spec: RunSpec, folder: Location) -> None:
+    mean = checkpoint.manifest["mean"]
+    assert isinstance(mean, list)
+    if len(mean) != spec.data.channels:
+        raise CheckpointError(
+            Problem(
+                str(folder),
+                f"it was trained on {len(mean)} channels, and data.channels is "
+                f"{spec.data.channels}",
+                f"remove the override, or set it to {len(mean)}",
+            )
+        )
 
 
 def _as_trained(plan: RunPlan, checkpoint: Checkpoint) -> RunPlan:
@@ -125,6 +140,7 @@ def _evaluate(
         num_classes=len(dataset.classes),
         seed=plan.spec.seed,
         image_size=plan.model.image_size,
+        channels=plan.model.channels,
     )
     load_evaluated_weights(model, checkpoint.tensors)
     device.place(model)
