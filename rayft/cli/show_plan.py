@@ -202,6 +202,7 @@ def plan_json(plan: RunPlan) -> dict[str, object]:
             "backbone": plan.model.backbone,
             "weights": plan.model.weights,
             "image_size": plan.model.image_size,
+            "channels": plan.model.channels,
             "groups": [group.name for group in plan.model.groups],
         },
         "data": {

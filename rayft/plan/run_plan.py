@@ -238,9 +238,11 @@ def _warnings(
         and isinstance(spec.model.backbone.weights, str)
         and not any(phase.ledger.trains(first) for phase in phases)
     ):
+        many = model.channels > RGB + 1
+        new = f"channels 4 to {model.channels} are" if many else "channel 4 is"
         warnings.append(
-            f"channels 4 to {model.channels} are not seen: their filters start at zero, and no "
-            f"phase trains `{first}`, which holds them"
+            f"{new} not seen: such filters start at zero, and no phase trains `{first}`, which "
+            "holds them"
         )
     if not model.pretrained:
         warnings.append(
