@@ -66,20 +66,27 @@ def _timm_input(model: str, name: str | None) -> InputFacts:
 
 
 def weights_in_words(spec: BackboneSpec, *, channels: int = RGB) -> str:
-    """Say where the weights of `spec` come from, and what becomes of their first filters.
+    """Say where the weights of `spec` come from, and what becomes of filters for RGB.
 
-    Nothing is read, so filters of a file or an earlier run are told when they are loaded.
+    Nothing is read: whether a file has filters for other channels is told when it is loaded.
 
     Raises:
         ModelError: there are no weights of that name.
     """
+    source = _source_in_words(spec)
+    if channels == RGB or spec.weights == "none":
+        return source
+    how = filters_in_words(RGB, channels)
+    noun = "channel" if channels == 1 else "channels"
+    return f"{source}; filters for RGB become such for {channels} {noun}: {how}"
+
+
+def _source_in_words(spec: BackboneSpec) -> str:
     match spec.weights:
         case "none":
             return "none: random"
         case str(name):
-            made = "" if channels == RGB else f"; filters for {channels} channels: "
-            made += filters_in_words(RGB, channels) if made else ""
-            return _name_in_words(spec, name) + made
+            return _name_in_words(spec, name)
         case FileWeights(file=file):
             return f"file {file}"
         case PackageWeights(package=package, resource=resource):

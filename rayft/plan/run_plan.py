@@ -26,6 +26,7 @@ from rayft.plan.schedule import ExponentialRise, Schedule, length_in_steps, make
 from rayft.plan.selectors import group_names
 from rayft.plan.storage import traveling_size
 from rayft.spec.data import RGB
+from rayft.spec.model import RunWeights
 from rayft.spec.run import RunSpec
 from rayft.spec.training import SGD, PhaseSpec
 
@@ -231,18 +232,18 @@ def _warnings(
 ) -> tuple[str, ...]:
     warnings = list(resources.warnings)
     first = model.groups[0].name
-    # Filters of a file, or of an earlier run, may have been trained for these channels.
+    # Those of an earlier run may have been trained for these channels.
     if (
         model.channels > RGB
         and model.pretrained
-        and isinstance(spec.model.backbone.weights, str)
+        and not isinstance(spec.model.backbone.weights, RunWeights)
         and not any(phase.ledger.trains(first) for phase in phases)
     ):
         many = model.channels > RGB + 1
         new = f"channels 4 to {model.channels} are" if many else "channel 4 is"
         warnings.append(
-            f"{new} not seen: such filters start at zero, and no phase trains `{first}`, which "
-            "holds them"
+            f"{new} not seen: unless the weights have filters for more than RGB, new ones start at "
+            f"zero, and no phase trains `{first}`, which holds them"
         )
     if not model.pretrained:
         warnings.append(

@@ -13,9 +13,17 @@ from rayft.errors import ModelError
 from rayft.models.backbone import Backbone, make_backbone
 from rayft.models.channels import adapted_filters, filters_in_words, per_channel
 from rayft.models.facts import model_facts
+from rayft.models.inputs import weights_in_words
 from rayft.models.matching import match_by_name, match_by_name_or_order
 from rayft.models.weights import resolve_weights
-from rayft.spec.model import FileWeights, ModelSpec, RunWeights, TimmBackbone, TorchvisionBackbone
+from rayft.spec.model import (
+    FileWeights,
+    ModelSpec,
+    RunWeights,
+    TimmBackbone,
+    TorchvisionBackbone,
+    WeightsSpec,
+)
 from tests.unit.models.building import model_of, spec_with
 from tests.unit.models.families import random_images
 
@@ -221,3 +229,28 @@ def test_structure_changes_work_on_other_channels() -> None:
     found = features(make_backbone(spec, channels=5).eval(), torch.randn(2, 5, 64, 64))
 
     assert found.shape == (2, 128)
+
+
+@pytest.mark.parametrize(
+    ("weights", "channels", "words"),
+    [
+        ("DEFAULT", 3, "torchvision resnet18 IMAGENET1K_V1"),
+        (
+            "DEFAULT",
+            1,
+            "torchvision resnet18 IMAGENET1K_V1; filters for RGB become such for 1 channel: "
+            "the sum of the first three",
+        ),
+        (
+            FileWeights(file="a.pth"),
+            5,
+            "file a.pth; filters for RGB become such for 5 channels: "
+            "the first 3 kept, 2 new at zero",
+        ),
+        ("none", 5, "none: random"),
+    ],
+)
+def test_the_plan_says_what_becomes_of_the_filters(
+    weights: WeightsSpec, channels: int, words: str
+) -> None:
+    assert weights_in_words(spec_with(weights, "resnet18"), channels=channels) == words

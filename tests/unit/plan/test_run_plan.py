@@ -245,7 +245,7 @@ FIRST_RESTS = {"name": "some", "train": ["last 2", "heads"], "for": "1 epochs", 
     ("channels", "phase", "weights", "warns"),
     [
         (4, FIRST_RESTS, "DEFAULT", True),
-        (6, FIRST_RESTS, "DEFAULT", True),
+        (6, FIRST_RESTS, {"file": "rgb.safetensors"}, True),
         (4, FIRST_TRAINS, "DEFAULT", False),
         (1, FIRST_RESTS, "DEFAULT", False),
         (3, FIRST_RESTS, "DEFAULT", False),
