@@ -74,7 +74,7 @@ def _for_these_channels(
             continue
         made[name] = adapted_filters(state[name], wanted[1])
         how = filters_in_words(had[1], wanted[1])
-        notes.append(f"{name} made for {wanted[1]} channels from {had[1]}: {how}")
+        notes.append(f"{name} for {wanted[1]} channels made of {had[1]}: {how}")
     return ({**state, **made} if made else state), tuple(notes)
 
 

@@ -46,6 +46,8 @@ class LoadedWeights:
     """Where they come from and how they were read, in words."""
     sha256: str
     """Hash of the file they were read from."""
+    notes: tuple[str, ...] = ()
+    """What had to be done to them, in words; part of `source`."""
     heads: Mapping[str, TrainedHead] = field(default_factory=dict)
     """Heads of an earlier run by label column; empty for all other sources."""
 
@@ -147,8 +149,9 @@ def _from_name(spec: BackboneSpec, name: str, backbone: Backbone) -> LoadedWeigh
 
 
 def _loaded(file: WeightFile, matched: Matched, words: str) -> LoadedWeights:
-    source = "; ".join((words, *file.notes, *matched.notes))
-    return LoadedWeights(state=matched.state, source=source, sha256=file.sha256)
+    notes = (*file.notes, *matched.notes)
+    source = "; ".join((words, *notes))
+    return LoadedWeights(state=matched.state, source=source, sha256=file.sha256, notes=notes)
 
 
 def _path_in_package(spec: PackageWeights) -> Path:
@@ -168,5 +171,6 @@ def _from_run(backbone: Backbone, folder: Path) -> LoadedWeights:
         state=matched.state,
         source="; ".join((f"checkpoint {folder}", *matched.notes)),
         sha256=checkpoint.sha256,
+        notes=matched.notes,
         heads=checkpoint.heads,
     )

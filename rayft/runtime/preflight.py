@@ -133,8 +133,7 @@ def _resolve_run(
     if loaded is None:
         return None
     # Where it lay for reading says nothing.
-    source = loaded.source.replace(f"checkpoint {folder}", f"checkpoint {found}", 1)
-    return replace(loaded, source=source)
+    return replace(loaded, source="; ".join((f"checkpoint {found}", *loaded.notes)))
 
 
 def _check_compiler(spec: RunSpec, device: str) -> None:

@@ -96,6 +96,9 @@ def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]
         # A checkpoint is enough by itself: what the run was begun from may be gone by now.
         resumes = folder.has_checkpoints()
         weights = None if resumes else resolve(spec, places, plan)
+        if weights is not None:
+            notes: list[Json] = [*weights.notes]
+            listener.on_event({"kind": "weights", "source": weights.source, "notes": notes})
         stack.enter_context(folder.locked())
         folder.check_checkpoints(on_damaged=listener.on_event)
         if uses_ray and not ray.is_initialized():

@@ -10,10 +10,9 @@ import pytest
 
 from rayft.data.prepare import PreparedDataset
 from rayft.errors import CheckpointError
-from rayft.models.weights import resolve_weights
 from rayft.runtime.evaluate import evaluate
-from rayft.runtime.train import train
-from rayft.spec.model import BackboneSpec, RunWeights
+from rayft.runtime.journal import Event
+from rayft.runtime.train import Silence, train
 from tests.laws.harness import SIZE, Result, make_spec, pictures, prepare, run_group
 
 CHANNELS = [1, 4]
@@ -120,19 +119,30 @@ def test_other_channels_than_a_checkpoint_knows_are_refused(
     assert f"set it to {channels}" in str(caught.value)
 
 
-def test_its_weights_start_a_run_of_rgb(
+class Heard(Silence):
+    """A listener that keeps what is said of weights."""
+
+    def __init__(self) -> None:
+        self.weights: list[Any] = []
+
+    def on_event(self, event: Event) -> None:
+        if event["kind"] == "weights":
+            self.weights.append(event)
+
+
+def test_its_weights_start_a_run_of_rgb_and_the_log_says_how(
     trained: tuple[int, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     channels, run, _ = trained
-    backbone: BackboneSpec = make_spec().model.backbone
-    checkpoint = str(evaluate(run)["checkpoint"])
-    here = backbone.model_copy(update={"weights": RunWeights(checkpoint=checkpoint)})
+    backbone = make_spec().model.backbone.model_dump() | {"weights": {"checkpoint": str(run)}}
+    model = {"backbone": backbone, "heads": {"label": {"kind": "classification"}}}
+    spec = make_spec(model=model, storage_path=str(tmp_path), scaling={"num_workers": 0})
+    heard = Heard()
 
-    loaded = resolve_weights(here, base_dir=tmp_path)
+    found = train(spec, listener=heard)
 
-    assert loaded is not None
-    assert f"conv_stem.weight made for 3 channels from {channels}" in loaded.source
-    rows = prepare(make_spec(), tmp_path / "rows")
-    result = run_group(make_spec(), rows, tmp_path / "run", weights=loaded)
-    assert result is not None
-    assert not result.error
+    assert found["status"] == "finished"
+    (event,) = heard.weights
+    (note,) = event["notes"]
+    assert note.startswith(f"conv_stem.weight for 3 channels made of {channels}: ")
+    assert event["source"].startswith(f"checkpoint {run}")

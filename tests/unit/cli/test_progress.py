@@ -130,3 +130,15 @@ def test_lines_come_at_intervals_where_there_is_no_terminal(
         assert words in lines[0]
     assert "waiting 25%" in lines[0]
     assert "left 0:" in lines[0]
+
+
+def test_what_had_to_be_done_to_weights_is_said() -> None:
+    from rayft.cli.progress import Progress
+
+    console = Console(file=io.StringIO(), width=200)
+    with Progress(console) as progress:
+        for notes in ([], ["conv1.weight for 4 channels made of 3: the first 3 kept"]):
+            progress.on_event({"kind": "weights", "source": "file a.pth", "notes": notes})
+
+    said = console.file.getvalue()
+    assert said == "weights: conv1.weight for 4 channels made of 3: the first 3 kept\n"

@@ -155,7 +155,7 @@ class TestLoading:
 
         assert loaded is not None
         assert (
-            "conv1.weight made for 4 channels from 3: the first 3 kept, 1 new at zero"
+            "conv1.weight for 4 channels made of 3: the first 3 kept, 1 new at zero"
             in loaded.source
         )
         filters = loaded.state["conv1.weight"]
@@ -181,7 +181,7 @@ class TestLoading:
         loaded = resolve_weights(spec, base_dir=tmp_path, channels=channels)
 
         assert loaded is not None
-        assert f"made for {channels} channels from 4" in loaded.source
+        assert f"for {channels} channels made of 4" in loaded.source
         backbone_of(channels).load(loaded.state)
 
     def test_by_order_where_no_name_agrees(self) -> None:
