@@ -54,7 +54,10 @@ class JitterColor:
             ValueError: the images are neither.
         """
         if images.shape[3] == 1 and not (self.saturation or self.hue):
-            return self(np.repeat(images, _NUM_CHANNELS, axis=3), draws)[..., :1].copy()
+            if isinstance(images, np.ndarray):
+                return self(images.repeat(_NUM_CHANNELS, axis=3), draws)[..., :1].copy()
+            as_rgb = images.repeat(1, 1, 1, _NUM_CHANNELS)
+            return self(as_rgb, draws)[..., :1].contiguous()
         check_rgb(images, "color_jitter")
         spread = (self.brightness, self.contrast, self.saturation, self.hue)
         factors = (1, 1, 1, 0) + (2 * draws - 1) * spread

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from rayft.spec.augment import AugmentSpec, RandomErasing, needs_colours
 from rayft.spec.augment_tone import ColorJitter
@@ -44,6 +45,19 @@ def test_threads_change_no_byte(spec: AugmentSpec, channels: int) -> None:
     threaded = augment.of_loaded(stored.__getitem__, IDS, epoch=0, threads=2, channels=channels)
 
     assert np.array_equal(threaded, augmented(spec, stored))
+
+
+@pytest.mark.parametrize("spec", [*PER_CHANNEL, JITTER], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("channels", [1, 4])
+def test_tensors_give_the_same_bytes(spec: AugmentSpec, channels: int) -> None:
+    if needs_colours(spec, channels=channels):
+        pytest.skip("refused")
+    stored = images(channels)
+    augment = make_augmentation((spec,), image_size=16, seed=1)
+
+    found = augment.of_tensor(torch.from_numpy(stored), IDS, epoch=0)
+
+    assert np.array_equal(found.numpy(), augmented(spec, stored))
 
 
 def test_grey_images_change_in_brightness_and_contrast_as_in_rgb() -> None:
