@@ -24,6 +24,7 @@ from rayft.spec.load import load_spec
 from rayft.spec.run import RunSpec
 from rayft.storage.check import check_storage
 from rayft.storage.commit import write_file_atomically
+from rayft.transforms.shown import as_shown, shown_in_words
 
 _VIEWS = 6
 _SMALLEST_TILE = 96
@@ -92,6 +93,8 @@ def header(spec: RunSpec, found: Preview, split: SplitName) -> list[str]:
         f"{spec.name}: {split} rows stored at {stored} x {stored}, seen at {size} x {size}, "
         f"seed {spec.seed}"
     ]
+    if told := shown_in_words(found.stored.shape[3]):
+        lines.append(told)
     if split != "train":
         return [*lines, "evaluation sees the middle"]
     for number, operation in enumerate(spec.augment, start=1):
@@ -140,7 +143,7 @@ def _wrapped(line: str, letters: int) -> list[str]:
 
 
 def _tile(pixels: Pixels, size: int) -> Image.Image:
-    return Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST)
+    return Image.fromarray(as_shown(pixels)).resize((size, size), Image.Resampling.NEAREST)
 
 
 def _enlarged(size: int) -> int:

@@ -48,21 +48,9 @@ class Progress(LiveLine):
             case "epoch":
                 self._left.step_done(values)
                 self.print(self._epoch_line(values))
-            case "resumed":
-                self.print(f"going on from {values['name']}, after {values['steps_done']} steps")
-            case "damaged":
-                self.print(
-                    f"warning: {values['name']} is damaged and put aside: {values['problem']}"
-                )
-            case "not_kept":
-                self.print(
-                    f"warning: nothing is kept of the frozen layers: {values['problem']}; they "
-                    "run in every epoch"
-                )
-            case "early_end":
-                self.print(f"phase {values['phase']} ends early, at step {values['step']}")
             case _:
-                pass
+                if news := _news(values):
+                    self.print(news)
 
     def _progress_line(self, values: dict[str, Any]) -> str:
         phase = self._phase(values)
@@ -90,6 +78,24 @@ class Progress(LiveLine):
         assert self._plan is not None
         index: int = values["phase_index"]
         return self._plan.phases[index]
+
+
+def _news(values: dict[str, Any]) -> str | None:
+    """Say what is told once, where there is something to tell."""
+    match values["kind"]:
+        case "weights":
+            return f"weights: {'; '.join(values['notes'])}" if values["notes"] else None
+        case "resumed":
+            return f"going on from {values['name']}, after {values['steps_done']} steps"
+        case "damaged":
+            return f"warning: {values['name']} is damaged and put aside: {values['problem']}"
+        case "not_kept":
+            what = "nothing is kept of the frozen layers, which run in every epoch"
+            return f"warning: {what}: {values['problem']}"
+        case "early_end":
+            return f"phase {values['phase']} ends early, at step {values['step']}"
+        case _:
+            return None
 
 
 class _TimeLeft:

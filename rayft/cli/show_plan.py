@@ -11,6 +11,7 @@ from rayft.plan.ledger import GroupRule
 from rayft.plan.prefix import PrefixPlan
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.plan.storage import traveling_size
+from rayft.spec.data import RGB
 
 _GIB = 2**30
 
@@ -56,8 +57,15 @@ def _data(plan: RunPlan) -> str:
     return (
         f"{rows} rows; {len(plan.data.classes)} classes; row store "
         f"{about}{plan.data.stored_bytes / 2**20:,.0f} MiB, {plan.data.stored_as}"
+        f"{_channels(plan.model.channels)}"
         + (f"; {plan.data.num_left_out:,} left out" if plan.spec.data.leave_out else "")
     )
+
+
+def _channels(channels: int) -> str:
+    if channels == RGB:
+        return ""
+    return ", grey" if channels == 1 else f", {channels} channels"
 
 
 def _model(plan: RunPlan) -> str:
@@ -213,6 +221,7 @@ def plan_json(plan: RunPlan) -> dict[str, object]:
             "backbone": plan.model.backbone,
             "weights": plan.model.weights,
             "image_size": plan.model.image_size,
+            "channels": plan.model.channels,
             "groups": [group.name for group in plan.model.groups],
         },
         "data": {

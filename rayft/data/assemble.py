@@ -127,6 +127,7 @@ def _fill(
         stored_as=request.form.stored_as,
         stored_size=request.form.stored_size,
         resize=request.form.resize,
+        channels=request.form.channels,
         rows_per_shard=request.rows_per_shard,
         classes=request.listing.classes,
         index=write_index(folder, [report.columns for report in reports]),

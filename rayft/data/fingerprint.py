@@ -31,6 +31,7 @@ from rayft.data.readers import (
     open_regular,
 )
 from rayft.data.remote import look_up_all
+from rayft.spec.data import RGB
 from rayft.storage.location import FileState, Location
 from rayft.store.manifest import FORMAT_VERSION
 from rayft.transforms.decode import DECODER_VERSION, Unreadable
@@ -137,9 +138,13 @@ def store_key(listing: Listing, digests: FileDigests, *, form: Form, rows_per_sh
         form: how images are stored.
         rows_per_shard: rows in every shard but the last.
     """
+    image: list[str | int] = [form.stored_as, form.stored_size, form.resize]
+    if form.channels != RGB:
+        # Stores of RGB keep the key that they had before there were others.
+        image.append(form.channels)
     settings = {
         "format": [FORMAT_VERSION, DECODER_VERSION, rows_per_shard],
-        "image": [form.stored_as, form.stored_size, form.resize],
+        "image": image,
         "classes": listing.classes,
         "grouped": listing.groups is not None,
     }

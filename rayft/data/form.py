@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rayft.plan.storage import stored_as
-from rayft.spec.data import DataSpec, ResizeMode
+from rayft.spec.data import RGB, DataSpec, ResizeMode
 from rayft.store.manifest import StoredAs
 from rayft.store.shards import rows_per_shard
 
@@ -16,6 +16,7 @@ class Form:
     stored_size: int
     """Height and width in pixels of an image once it is decoded."""
     resize: ResizeMode
+    channels: int = RGB
 
     def rows_per_shard(self, *, num_rows: int, file_bytes: int) -> int:
         """Return the rows of a full shard of a source.
@@ -30,10 +31,10 @@ class Form:
         """Return about how many bytes the images take."""
         if self.stored_as == "encoded":
             return file_bytes
-        return num_rows * self.stored_size**2 * 3
+        return num_rows * self.stored_size**2 * self.channels
 
 
 def form_of(data: DataSpec, *, num_rows: int, stored_size: int) -> Form:
     """Return how a source of `num_rows` rows is stored."""
     kind = stored_as(data, num_rows=num_rows, stored_size=stored_size)
-    return Form(stored_as=kind, stored_size=stored_size, resize=data.resize)
+    return Form(stored_as=kind, stored_size=stored_size, resize=data.resize, channels=data.channels)

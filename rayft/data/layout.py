@@ -59,7 +59,9 @@ def lay_out(data: DataSpec, *, base_dir: Path, memory: Location | None = None) -
         if isinstance(spec, SplitSpec | FoldsSpec):
             continue
         try:
-            listings[split] = list_source(spec, base_dir=base_dir, memory=memory)
+            listings[split] = list_source(
+                spec, base_dir=base_dir, memory=memory, channels=data.channels
+            )
         except DataError as error:
             problems.extend(_in_spec(problem, split) for problem in error.problems)
     if problems:

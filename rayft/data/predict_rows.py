@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rayft.data.raw import Raw
 from rayft.data.readers import FileRows
 from rayft.data.remote import LOOKUPS, look_up_all
-from rayft.spec.data import ResizeMode
+from rayft.spec.data import RGB, ResizeMode
 from rayft.storage.location import Location
 from rayft.transforms.augment import center_crop
 from rayft.transforms.decode import Pixels, Unreadable, decode_image, decode_verified
@@ -45,13 +45,14 @@ class Decoding:
     stored_size: int
     """Height and width to which an image is resized before its centre is cut out."""
     resize: ResizeMode
+    channels: int = RGB
 
     def decode(self, rows: Iterable[Raw], images: NDArray[np.uint8]) -> list[str | None]:
         """Decode rows into the first slots of `images`, in the calling thread.
 
         Args:
             rows: at most as many as there are slots.
-            images: [n, image_size, image_size, 3]; slots of rows that cannot be read stay as
+            images: [n, image_size, image_size, channels]; slots of rows that cannot be read stay as
                 they are.
 
         Returns:
@@ -72,10 +73,14 @@ class Decoding:
             assert isinstance(raw, Unreadable)
             return raw
         try:
-            return decode_verified(raw, size=self.stored_size, resize=self.resize)
+            return decode_verified(
+                raw, size=self.stored_size, resize=self.resize, channels=self.channels
+            )
         except Exception:  # noqa: BLE001  hostile bytes make decoders raise anything at all
             with _GUARDED:
-                return decode_image(raw, size=self.stored_size, resize=self.resize)
+                return decode_image(
+                    raw, size=self.stored_size, resize=self.resize, channels=self.channels
+                )
 
 
 def reading_named(root: Location, names: Sequence[str | None]) -> Callable[[], Iterable[Raw]]:

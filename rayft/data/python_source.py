@@ -15,15 +15,21 @@ from rayft.data.labels import capped, code_labels
 from rayft.data.listing import Listing, hash_groups, make_listing
 from rayft.data.readers import FileRows, Raw, Reader, ValueRows
 from rayft.errors import DataError, Problem, RayftError
+from rayft.spec.data import FILE_CHANNELS, RGB
 from rayft.spec.sources import PythonSource
 from rayft.storage.location import Location
-from rayft.transforms.decode import Unreadable, to_rgb
+from rayft.transforms.decode import Unreadable, in_channels
 
 RowsFunction = Callable[..., Iterable[Mapping[str, object]]]
 
 
-def list_python(source: PythonSource, *, base_dir: Path) -> Listing:
+def list_python(source: PythonSource, *, base_dir: Path, channels: int = RGB) -> Listing:
     """Call the user's function once, here, and take all of its rows.
+
+    Args:
+        source: the source.
+        base_dir: the folder that relative paths start from.
+        channels: those that Pillow images are brought to; arrays and files stay as they are.
 
     Raises:
         DataError: the function cannot be found or raises, or a row breaks the contract.
@@ -38,7 +44,7 @@ def list_python(source: PythonSource, *, base_dir: Path) -> Listing:
         where=source.function,
         labels=code_labels([_text(row["label"]) for row in rows]),
         groups=hash_groups(_text(row.get("group")) for row in rows) if grouped else None,
-        reader=_reader(images, base_dir=base_dir),
+        reader=_reader(images, base_dir=base_dir, channels=channels),
     )
 
 
@@ -126,17 +132,19 @@ def _text(value: object) -> str | None:
     return None if value is None or _is_nan(value) else str(value) or None
 
 
-def _reader(images: list[object], *, base_dir: Path) -> Reader:
+def _reader(images: list[object], *, base_dir: Path, channels: int) -> Reader:
     paths = [str(base_dir / Path(i).absolute()) for i in images if isinstance(i, str | os.PathLike)]
     if images and len(paths) == len(images):
         # Files stay where they are and are read where shards are made.
         root = os.path.normpath(os.path.commonpath([Path(path).parent for path in paths]))
         relative = tuple(os.path.relpath(path, root) for path in paths)
         return FileRows(root=Location(root), paths=relative, confined=False)
-    return ValueRows(values=[_value(image, base_dir=base_dir) for image in images])
+    return ValueRows(
+        values=[_value(image, base_dir=base_dir, channels=channels) for image in images]
+    )
 
 
-def _value(image: object, *, base_dir: Path) -> Raw:
+def _value(image: object, *, base_dir: Path, channels: int) -> Raw:
     match image:
         case bytes() | bytearray():
             return bytes(image)
@@ -144,7 +152,8 @@ def _value(image: object, *, base_dir: Path) -> Raw:
             return np.ascontiguousarray(image)
         case Image.Image():
             try:
-                return np.asarray(to_rgb(image), dtype=np.uint8)
+                wanted = channels if channels in FILE_CHANNELS else RGB
+                return np.asarray(in_channels(image, wanted), dtype=np.uint8)
             except (OSError, ValueError) as error:
                 return Unreadable(f"it cannot be decoded: {error}")
         case _:

@@ -131,9 +131,9 @@ class _Images:
     """The images of a shard in the form that is stored."""
 
     def __init__(self, count: int, form: Form) -> None:
-        size = form.stored_size
+        shape = (count, form.stored_size, form.stored_size, form.channels)
         decoded = form.stored_as == "decoded"
-        self._pixels = np.zeros((count, size, size, 3), dtype=np.uint8) if decoded else None
+        self._pixels = np.zeros(shape, dtype=np.uint8) if decoded else None
         self._files = [] if decoded else [b""] * count
 
     def put(self, place: int, raw: Raw, pixels: Pixels) -> None:
@@ -173,9 +173,11 @@ def _decode(raw: Raw, form: Form) -> Pixels | Unreadable:
         case Unreadable():
             return raw
         case np.ndarray():
-            return fit_array(raw, size=form.stored_size, resize=form.resize)
+            return fit_array(raw, size=form.stored_size, resize=form.resize, channels=form.channels)
         case _:
-            return decode_image(raw, size=form.stored_size, resize=form.resize)
+            return decode_image(
+                raw, size=form.stored_size, resize=form.resize, channels=form.channels
+            )
 
 
 def _content_hash(raw: Raw) -> int:

@@ -10,6 +10,7 @@ from rayft.data.parquet_source import list_parquet
 from rayft.data.python_source import list_python
 from rayft.data.torchvision_source import list_torchvision
 from rayft.data.webdataset_source import list_webdataset
+from rayft.spec.data import RGB
 from rayft.spec.sources import (
     CsvSource,
     FolderSource,
@@ -22,7 +23,9 @@ from rayft.spec.sources import (
 from rayft.storage.location import Location
 
 
-def list_source(spec: SourceSpec, *, base_dir: Path, memory: Location | None = None) -> Listing:
+def list_source(
+    spec: SourceSpec, *, base_dir: Path, memory: Location | None = None, channels: int = RGB
+) -> Listing:
     """List the rows of a source in their order, without decoding any image.
 
     Args:
@@ -30,6 +33,7 @@ def list_source(spec: SourceSpec, *, base_dir: Path, memory: Location | None = N
         base_dir: the folder that relative paths start from.
         memory: a folder to remember what was costly to find out, such as the index of a tar file
             in an object store; it may be deleted at any time.
+        channels: those of the images, for sources that hand over decoded ones.
 
     Raises:
         DataError: the source is missing, empty or breaks its contract, with every problem
@@ -47,6 +51,6 @@ def list_source(spec: SourceSpec, *, base_dir: Path, memory: Location | None = N
         case WebDatasetSource():
             return list_webdataset(spec, base_dir=base_dir, memory=memory)
         case PythonSource():
-            return list_python(spec, base_dir=base_dir)
+            return list_python(spec, base_dir=base_dir, channels=channels)
         case _:
             assert_never(spec)

@@ -12,7 +12,7 @@ _LEVELS = np.arange(256, dtype=np.int64)
 
 
 class ChannelStatistics(NamedTuple):
-    """Statistics of red, green and blue, on a scale where white is 1."""
+    """Statistics of each channel, on a scale where white is 1."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -26,11 +26,12 @@ def channel_statistics(dataset: Dataset, *, threads: int = 1) -> ChannelStatisti
     the grouping of rows.
     """
     split = dataset.splits["train"]
-    counts = np.zeros((3, 256), dtype=np.int64)
+    channels = split.store.manifest.channels
+    counts = np.zeros((channels, 256), dtype=np.int64)
     for start in range(0, len(split), ROWS_AT_ONCE):
         ids = split.row_ids[start : start + ROWS_AT_ONCE]
-        pixels = gather_images(split.store, ids, threads=threads).reshape(-1, 3)
-        for channel in range(3):
+        pixels = gather_images(split.store, ids, threads=threads).reshape(-1, channels)
+        for channel in range(channels):
             counts[channel] += np.bincount(pixels[:, channel], minlength=256)
     # Sums of squares of a large dataset overflow 64 bits only beyond 10^14 pixels.
     number = counts.sum(axis=1)

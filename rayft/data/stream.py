@@ -110,7 +110,8 @@ class _Work:
 
 def _steps_per_block(plan: RunPlan) -> int:
     rows = plan.spec.global_batch_size // plan.resources.world_size
-    step_bytes = rows * traveling_size(plan.spec, image_size=plan.model.image_size) ** 2 * 3
+    size = traveling_size(plan.spec, image_size=plan.model.image_size)
+    step_bytes = rows * size**2 * plan.model.channels
     return max(1, min(_MOST_STEPS_PER_BLOCK, _MOST_BLOCK_BYTES // step_bytes))
 
 

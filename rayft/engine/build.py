@@ -18,6 +18,17 @@ from rayft.optim.ema import WeightAverage
 from rayft.plan.run_plan import RunPlan
 
 
+def new_model(plan: RunPlan) -> FineTuneModel:
+    """Return the model of a run with the random weights that follow from its seed."""
+    return make_model(
+        plan.spec.model,
+        num_classes=len(plan.data.classes),
+        seed=plan.spec.seed,
+        image_size=plan.model.image_size,
+        channels=plan.model.channels,
+    )
+
+
 def make_run(
     plan: RunPlan,
     *,
@@ -33,12 +44,7 @@ def make_run(
     """
     torch.set_num_threads(plan.resources.threads_per_worker)
     where = Device.of_run(plan, device)
-    model = make_model(
-        plan.spec.model,
-        num_classes=len(plan.data.classes),
-        seed=plan.spec.seed,
-        image_size=plan.model.image_size,
-    )
+    model = new_model(plan)
     if weights is not None:
         load_weights(model, weights, classes=plan.data.classes)
     if plan.spec.batch_norm == "sync" and ports.ranks.world_size > 1:

@@ -102,7 +102,7 @@ class Device:
         )
 
     def images(self, pixels: NDArray[np.uint8], *, image_size: int | None = None) -> Tensor:
-        """Move images [n, H, W, 3] to the device as uint8; return them normalised, [n, 3, H, W].
+        """Move images [n, H, W, C] to the device as uint8; return them normalised, [n, C, H, W].
 
         Args:
             pixels: the images.
@@ -115,10 +115,10 @@ class Device:
         if image_size is not None and pixels.shape[1:3] != (image_size, image_size):
             pixels = _scaled(pixels, image_size)
         num_rows, height, width, channels = pixels.shape
-        # Whole lines: three channels by themselves are too short for vector instructions.
+        # Whole lines: a few channels by themselves are too short for vector instructions.
         lines = pixels.reshape(num_rows * height, width * channels).to(torch.float32)
         lines.mul_(self._scale.repeat(width)).add_(self._shift.repeat(width))
-        # [n, H, W, 3] seen as [n, 3, H, W] is channels_last without a copy.
+        # [n, H, W, C] seen as [n, C, H, W] is channels_last without a copy.
         images = lines.view(num_rows, height, width, channels).permute(0, 3, 1, 2)
         return images.contiguous(memory_format=self.memory_format)
 

@@ -41,6 +41,11 @@ class TrainedModel:
     precision: Literal["fp32", "bf16"]
 
     @property
+    def channels(self) -> int:
+        """Channels of the images that the model sees."""
+        return self.spec.data.channels
+
+    @property
     def resize(self) -> ResizeMode:
         """How an image becomes square."""
         return self.spec.data.resize
@@ -84,6 +89,7 @@ def _build(trained: TrainedModel) -> FineTuneModel:
         num_classes=len(trained.classes),
         seed=0,
         image_size=trained.image_size,
+        channels=trained.channels,
     )
 
 
@@ -122,7 +128,7 @@ class Predictor:
         May be called from several threads at once where the device is the CPU.
 
         Args:
-            images: [batch_size, H, W, 3]; slots that hold no row may hold anything.
+            images: [batch_size, H, W, C]; slots that hold no row may hold anything.
 
         Returns:
             [batch_size, C]; each row adds up to 1.

@@ -22,7 +22,7 @@ def scores_over_views(
 
     Args:
         model: in evaluation mode.
-        images: [n, 3, H, W], normalised.
+        images: [n, C, H, W], normalised.
         spec: the `test_time:` section.
     """
     if spec is None:

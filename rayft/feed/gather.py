@@ -18,7 +18,7 @@ def gather_images(
         threads: threads that decode; they change no byte.
 
     Returns:
-        [N, S, S, 3], S being the store's size.
+        [N, S, S, C] of the store's size and channels.
 
     Raises:
         DataError: a shard cannot be fetched.
@@ -31,4 +31,5 @@ def gather_images(
         size=store.stored_size,
         resize=store.manifest.resize,
         threads=threads,
+        channels=store.manifest.channels,
     )

@@ -28,8 +28,8 @@ class Batch:
     """The rows of one ticket, on their way to a device."""
 
     images: NDArray[np.uint8] | None
-    """[n, H, W, 3]; not normalised, so that a quarter of the bytes travel. Where the device is to
-    augment them, [m, S, S, 3] as `pending` says. None where `kept` is there."""
+    """[n, H, W, C]; not normalised, so that a quarter of the bytes travel. Where the device is to
+    augment them, [m, S, S, C] as `pending` says. None where `kept` is there."""
     labels: NDArray[np.int64]
     """[n] class of each row."""
     ticket: Ticket
@@ -89,7 +89,11 @@ def make_training_prepare(
         if not spec.augment:
             return images
         return augment.of_loaded(
-            images.__getitem__, rows.row_ids, epoch=rows.views, threads=threads
+            images.__getitem__,
+            rows.row_ids,
+            epoch=rows.views,
+            threads=threads,
+            channels=images.shape[3],
         )
 
     def prepare(ticket: Ticket) -> Batch:

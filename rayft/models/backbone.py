@@ -1,6 +1,7 @@
 """A pretrained network that turns images into features, and knows its own depth."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import assert_never, final
 
@@ -8,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rayft.models.channels import input_layers, replace_layers
 from rayft.models.inputs import input_facts
 from rayft.models.layout import Layout, Stage, check_coverage
 from rayft.models.pooling import unflattened
 from rayft.models.structure import restructure
 from rayft.models.torchvision_nets import make_torchvision_layout, make_torchvision_net
+from rayft.spec.data import RGB
 from rayft.spec.model import BackboneSpec, TimmBackbone, TorchvisionBackbone
 
 
@@ -60,7 +63,7 @@ class Backbone(nn.Module):
         """Return features [B, D].
 
         Args:
-            images: [B, 3, H, W], float, normalised; or what the lowest `cut` groups made of them.
+            images: [B, C, H, W], float, normalised; or what the lowest `cut` groups made of them.
             cut: depth groups that are done already.
         """
         return self.between(images, cut, len(self.depth_groups))
@@ -125,7 +128,9 @@ class Backbone(nn.Module):
                 yield from self._largest_within(group, f"{path}.{name}" if path else name, child)
 
 
-def make_backbone(spec: BackboneSpec, *, image_size: int | None = None) -> Backbone:
+def make_backbone(
+    spec: BackboneSpec, *, image_size: int | None = None, channels: int = RGB
+) -> Backbone:
     """Build the backbone that `spec` names with random weights, from torch's global generator.
 
     Inside `torch.device("meta")` no memory is taken. `spec.weights` is not read: see
@@ -135,31 +140,43 @@ def make_backbone(spec: BackboneSpec, *, image_size: int | None = None) -> Backb
         spec: the `model.backbone:` section.
         image_size: height and width of the images, for a network whose weights depend on it (the
             positions of a ViT); None is the size that the weights of `spec` were trained with.
+        channels: those of the images. For others than 3 the first convolutions are new ones.
 
     Raises:
         ModelError: the name is unknown or its family is not supported (it lists near names), the
-            network cannot take images of that size, or its structure not be changed as asked.
+            network cannot take images of that size or so many channels, or its structure not be
+            changed as asked.
     """
     match spec:
         case TorchvisionBackbone():
             net = make_torchvision_net(spec, image_size=image_size)
             layout = make_torchvision_layout(spec.name, net)
+            if channels != RGB:
+                layers = input_layers(net, channels=RGB, within=_first_names(layout))
+                replace_layers(net, layers, channels=channels)
         case TimmBackbone():
             # Imported here because timm takes a second that other backbones need not wait for.
             from rayft.models.timm_nets import make_timm_layout, make_timm_net
 
-            net = make_timm_net(spec, image_size=image_size)
+            net = make_timm_net(spec, image_size=image_size, channels=channels)
             layout = make_timm_layout(net)
         case _:
             assert_never(spec)
+    layers = input_layers(net, channels=channels, within=_first_names(layout))
+    layout = replace(layout, input_layers=layers)
     if spec.is_changed:
-        layout = restructure(net, layout, spec, _outputs(spec, image_size))
+        layout = restructure(net, layout, spec, _outputs(spec, image_size, channels))
     return Backbone(net, layout)
+
+
+def _first_names(layout: Layout) -> tuple[str, ...]:
+    first = layout.depth_groups[0]
+    return tuple(name for name, group in layout.group_of.items() if group == first)
 
 
 @lru_cache(maxsize=16)
 def _outputs(
-    spec: BackboneSpec, image_size: int | None
+    spec: BackboneSpec, image_size: int | None, channels: int
 ) -> tuple[tuple[torch.Size, torch.Size], ...]:
     """Return two shapes for each stage of the official network, for one image.
 
@@ -167,9 +184,9 @@ def _outputs(
     """
     official = spec.model_copy(update={"cut_after": None, "pool": "own", "drop": (), "insert": ()})
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        stages = make_backbone(official, image_size=image_size).eval().stages
+        stages = make_backbone(official, image_size=image_size, channels=channels).eval().stages
     size = image_size or input_facts(spec).image_size
-    passed = torch.empty(1, 3, size, size, device="meta")
+    passed = torch.empty(1, channels, size, size, device="meta")
     shapes: list[tuple[torch.Size, torch.Size]] = []
     for stage in stages or ():
         last_map = unflattened(stage).forward(passed)

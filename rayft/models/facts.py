@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from rayft.errors import ModelError, Problem
+from rayft.models.channels import per_channel
 from rayft.models.inputs import input_facts, weights_in_words
 from rayft.models.layout import is_leaf
 from rayft.models.model import FineTuneModel, assemble_model
 from rayft.plan.facts import GroupFacts, ModelFacts, ParamFacts, ParamKind
+from rayft.spec.data import RGB
 from rayft.spec.model import ModelSpec
 
 _BYTES_PER_FLOAT = 4
@@ -41,7 +43,11 @@ class _Cost:
 
 
 def model_facts(
-    spec: ModelSpec, *, num_classes: int, image_size: int | Literal["auto"]
+    spec: ModelSpec,
+    *,
+    num_classes: int,
+    image_size: int | Literal["auto"],
+    channels: int = RGB,
 ) -> ModelFacts:
     """Return what a plan needs to know about the model.
 
@@ -49,17 +55,21 @@ def model_facts(
         spec: the `model:` section; its weights are named but not read.
         num_classes: C, the number of scores.
         image_size: height and width in pixels; `auto` takes what the weights were trained with.
+        channels: those of the images.
 
     Raises:
-        ModelError: unknown backbone or weights, or the backbone cannot take images of that size.
+        ModelError: unknown backbone or weights, or the backbone cannot take images of that size or
+            so many channels.
     """
     given = None if image_size == "auto" else image_size
     # Built first: it is what knows the names that there are.
     with torch.device("meta"):
-        model = assemble_model(spec, num_classes=num_classes, image_size=given).eval()
+        model = assemble_model(
+            spec, num_classes=num_classes, image_size=given, channels=channels
+        ).eval()
     inputs = input_facts(spec.backbone)
     size = given or inputs.image_size
-    cost = _measure(model, size, usual=inputs.image_size)
+    cost = _measure(model, (1, channels, size, size), usual=inputs.image_size)
     params = list(_params(model))
     return ModelFacts(
         backbone=f"{spec.backbone.kind}/{spec.backbone.name}",
@@ -67,9 +77,9 @@ def model_facts(
         heads=tuple(_facts(f"heads.{label}", params, cost) for label in model.heads),
         feature_dim=model.backbone.feature_dim,
         image_size=size,
-        mean=inputs.mean,
-        std=inputs.std,
-        weights=weights_in_words(spec.backbone),
+        mean=per_channel(inputs.mean, channels),
+        std=per_channel(inputs.std, channels),
+        weights=weights_in_words(spec.backbone, channels=channels),
         pretrained=spec.backbone.weights != "none",
     )
 
@@ -140,16 +150,16 @@ def _parts(model: FineTuneModel) -> Iterator[tuple[str, nn.Module]]:
         yield from ((f"heads.{label}", module) for module in head.modules())
 
 
-def _measure(model: FineTuneModel, size: int, *, usual: int) -> _Cost:
-    """Run one row of `size` pixels through `model` on the meta device, counting."""
+def _measure(model: FineTuneModel, shape: tuple[int, int, int, int], *, usual: int) -> _Cost:
+    """Run one row, [1, C, H, W], through `model` on the meta device, counting."""
     cost = _Cost()
     for part, module in _parts(model):
         if is_leaf(module) or next(module.parameters(recurse=False), None) is not None:
             _count(module, part, cost)
     try:
-        features = _through(model, torch.empty(1, 3, size, size, device="meta"), cost)
+        features = _through(model, torch.empty(shape, device="meta"), cost)
     except (RuntimeError, AssertionError, ValueError) as error:
-        what = f"the backbone cannot take images of {size} x {size} pixels: {error}"
+        what = f"the backbone cannot take images of {shape[2]} x {shape[3]} pixels: {error}"
         fix = f"set data.image_size to {usual}, which its weights were trained with"
         raise ModelError(Problem("data.image_size", what, fix)) from error
     expected = (1, model.backbone.feature_dim)

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+from rayft.models.channels import filters_in_words
 from rayft.models.named_weights import timm_default, timm_weights, torchvision_weights
+from rayft.spec.data import RGB
 from rayft.spec.model import (
     BackboneSpec,
     FileWeights,
@@ -63,12 +65,23 @@ def _timm_input(model: str, name: str | None) -> InputFacts:
     return InputFacts(image_size=cfg.input_size[-1], mean=tuple(cfg.mean), std=tuple(cfg.std))
 
 
-def weights_in_words(spec: BackboneSpec) -> str:
-    """Say where the weights of `spec` come from, without reading them.
+def weights_in_words(spec: BackboneSpec, *, channels: int = RGB) -> str:
+    """Say where the weights of `spec` come from, and what becomes of filters for RGB.
+
+    Nothing is read: whether a file has filters for other channels is told when it is loaded.
 
     Raises:
         ModelError: there are no weights of that name.
     """
+    source = _source_in_words(spec)
+    if channels == RGB or spec.weights == "none":
+        return source
+    how = filters_in_words(RGB, channels)
+    noun = "channel" if channels == 1 else "channels"
+    return f"{source}; filters for RGB become such for {channels} {noun}: {how}"
+
+
+def _source_in_words(spec: BackboneSpec) -> str:
     match spec.weights:
         case "none":
             return "none: random"

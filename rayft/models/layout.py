@@ -48,6 +48,8 @@ class Layout:
     """Classes of the normalisation layers that this library uses."""
     channel_axis: int = 1
     """Where the channels of feature maps are: 1 in [B, C, H, W], -1 in [B, H, W, C]."""
+    input_layers: tuple[str, ...] = ()
+    """Convolutions that take the images themselves."""
     pools_as_asked: bool = False
     """Whether the network was built with the pooling that the spec asks for."""
     added: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rayft.errors import ModelError, Problem
 from rayft.models.backbone import Backbone
+from rayft.models.channels import adapted_filters, filters_in_words
 
 _MAX_LISTED = 5
 _COUNTER = ".num_batches_tracked"
@@ -35,7 +36,10 @@ def match_by_name(backbone: Backbone, state: Mapping[str, Tensor]) -> Matched:
             each are named.
     """
     expected = _expected(backbone, state)
+    state, made = _for_these_channels(backbone, expected, state)
     state, notes = _in_todays_names(backbone, expected, state)
+    state, made_later = _for_these_channels(backbone, expected, state)
+    notes += made + made_later
     found = {name: t for name, t in state.items() if not _in_classifier(backbone, name)}
     for name in expected:
         if name.endswith(_COUNTER) and name not in found:
@@ -49,6 +53,29 @@ def match_by_name(backbone: Backbone, state: Mapping[str, Tensor]) -> Matched:
         if any(name.startswith(f"{module}.") for name in state)
     )
     return Matched(state={name: found[name] for name in expected}, notes=notes)
+
+
+def _for_these_channels(
+    backbone: Backbone, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    """Return `state` with its first filters made for the images of `backbone`, and how."""
+    made: dict[str, Tensor] = {}
+    notes: list[str] = []
+    for layer in backbone.layout.input_layers:
+        name = f"{layer}.weight"
+        if name not in state or name not in expected:
+            continue
+        wanted, had = expected[name].shape, state[name].shape
+        if (
+            len(had) != len(wanted)
+            or had[1] == wanted[1]
+            or had[:1] + had[2:] != wanted[:1] + wanted[2:]
+        ):
+            continue
+        made[name] = adapted_filters(state[name], wanted[1])
+        how = filters_in_words(had[1], wanted[1])
+        notes.append(f"{name} for {wanted[1]} channels made of {had[1]}: {how}")
+    return ({**state, **made} if made else state), tuple(notes)
 
 
 def _in_todays_names(
@@ -85,9 +112,15 @@ def match_by_name_or_order(backbone: Backbone, state: Mapping[str, Tensor]) -> M
         ModelError: neither fits.
     """
     expected = _expected(backbone, state)
-    if expected.keys().isdisjoint(state) and _same_shapes_in_order(backbone, expected, state):
-        pairs = zip(expected, state.values(), strict=False)
-        return Matched(state=dict(pairs), notes=("matched by order, since no name agrees",))
+    if expected.keys().isdisjoint(state):
+        # What is left at the end keeps its names.
+        names = [*expected, *[*state][len(expected) :]]
+        named = dict(zip(names, state.values(), strict=False))
+        pairs, notes = _for_these_channels(backbone, expected, named)
+        if _same_shapes_in_order(backbone, expected, pairs):
+            matched = {name: pairs[name] for name in expected}
+            notes = ("matched by order, since no name agrees", *notes)
+            return Matched(state=matched, notes=notes)
     return match_by_name(backbone, state)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from rayft.errors import ModelError, Problem
 from rayft.models.backbone import Backbone, make_backbone
 from rayft.models.heads import make_head
+from rayft.spec.data import RGB
 from rayft.spec.model import ModelSpec
 
 
@@ -27,7 +28,7 @@ class FineTuneModel(nn.Module):
         """Return scores [B, C] by label column.
 
         Args:
-            images: [B, 3, H, W], float, normalised; or what the lowest `cut` groups made of them.
+            images: [B, C, H, W], float, normalised; or what the lowest `cut` groups made of them.
             cut: depth groups of the backbone that are done already.
         """
         features = self.backbone(images, cut)
@@ -35,7 +36,12 @@ class FineTuneModel(nn.Module):
 
 
 def make_model(
-    spec: ModelSpec, *, num_classes: int, seed: int, image_size: int | None = None
+    spec: ModelSpec,
+    *,
+    num_classes: int,
+    seed: int,
+    image_size: int | None = None,
+    channels: int = RGB,
 ) -> FineTuneModel:
     """Build backbone and heads with random weights that follow from `seed` alone.
 
@@ -47,20 +53,23 @@ def make_model(
         num_classes: C, at least 1.
         seed: any integer that torch takes as a seed.
         image_size: as in `make_backbone`.
+        channels: as in `make_backbone`.
 
     Raises:
         ModelError: an unknown backbone, or a label that cannot name a module.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return assemble_model(spec, num_classes=num_classes, image_size=image_size)
+        return assemble_model(
+            spec, num_classes=num_classes, image_size=image_size, channels=channels
+        )
 
 
 def assemble_model(
-    spec: ModelSpec, *, num_classes: int, image_size: int | None = None
+    spec: ModelSpec, *, num_classes: int, image_size: int | None = None, channels: int = RGB
 ) -> FineTuneModel:
     """Build backbone and heads from torch's global generator, on torch's default device."""
-    backbone = make_backbone(spec.backbone, image_size=image_size)
+    backbone = make_backbone(spec.backbone, image_size=image_size, channels=channels)
     heads = nn.ModuleDict()
     for label, head in spec.heads.items():
         if "." in label or hasattr(heads, label):

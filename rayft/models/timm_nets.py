@@ -38,18 +38,20 @@ from rayft.models.layout import (
 from rayft.models.names import refused_size, unknown_name
 from rayft.models.pooling import no_pooling
 from rayft.models.timm_stages import stage_maker
+from rayft.spec.data import RGB
 from rayft.spec.model import TimmBackbone
 
 _NORMS = (FrozenBatchNormAct2d, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
 
 
-def make_timm_net(spec: TimmBackbone, *, image_size: int | None) -> nn.Module:
+def make_timm_net(spec: TimmBackbone, *, image_size: int | None, channels: int = RGB) -> nn.Module:
     """Build a network with random weights and without its classifier.
 
     Args:
         spec: names it.
         image_size: height and width of the images, for a network that is built for one size; None
             is the size that its default weights were trained with.
+        channels: those of the images.
 
     Raises:
         ModelError: timm has no such model, or `name` carries a weights tag, or the model does
@@ -57,7 +59,7 @@ def make_timm_net(spec: TimmBackbone, *, image_size: int | None) -> nn.Module:
     """
     name = spec.name
     _check_name(name)
-    options: dict[str, float] = {}
+    options: dict[str, float] = {} if channels == RGB else {"in_chans": channels}
     if image_size is not None and get_pretrained_cfg(name).fixed_input_size:
         options["img_size"] = image_size
     if spec.stochastic_depth is not None:
@@ -70,6 +72,8 @@ def make_timm_net(spec: TimmBackbone, *, image_size: int | None) -> nn.Module:
     except (TypeError, AssertionError, ValueError, UserWarning) as error:
         if "drop_path_rate" in str(error):
             raise _no_stochastic_depth(name) from error
+        if "in_chans" in str(error):
+            raise _only_rgb(name) from error
         raise refused_size(image_size, spec, str(error)) from error
     _check_grouped(net, name)
     if spec.stochastic_depth and not any(isinstance(m, DropPath) for m in net.modules()):
@@ -93,6 +97,12 @@ def _no_stochastic_depth(name: str) -> ModelError:
     fix = "remove it, or choose another backbone"
     what = f"timm's {name} has no stochastic depth"
     return ModelError(Problem("model.backbone.stochastic_depth", what, fix))
+
+
+def _only_rgb(name: str) -> ModelError:
+    fix = "set data.channels to 3, or choose another backbone"
+    what = f"timm's {name} takes images of 3 channels only"
+    return ModelError(Problem("model.backbone.name", what, fix))
 
 
 def _set_pool(net: nn.Module, spec: TimmBackbone) -> None:

@@ -21,6 +21,7 @@ from rayft.models.model import FineTuneModel
 from rayft.models.named_weights import fetch_timm, fetch_torchvision
 from rayft.models.run_weights import TrainedHead, read_checkpoint
 from rayft.models.weight_files import WeightFile, read_weight_file
+from rayft.spec.data import RGB
 from rayft.spec.model import (
     BackboneSpec,
     FileWeights,
@@ -45,12 +46,18 @@ class LoadedWeights:
     """Where they come from and how they were read, in words."""
     sha256: str
     """Hash of the file they were read from."""
+    notes: tuple[str, ...] = ()
+    """What had to be done to them, in words; part of `source`."""
     heads: Mapping[str, TrainedHead] = field(default_factory=dict)
     """Heads of an earlier run by label column; empty for all other sources."""
 
 
 def resolve_weights(
-    spec: BackboneSpec, *, base_dir: Path, image_size: int | None = None
+    spec: BackboneSpec,
+    *,
+    base_dir: Path,
+    image_size: int | None = None,
+    channels: int = RGB,
 ) -> LoadedWeights | None:
     """Read the weights that `spec.weights` names.
 
@@ -58,6 +65,7 @@ def resolve_weights(
         spec: the backbone; its network decides which tensors must be there.
         base_dir: the folder from which relative paths start.
         image_size: as in `make_backbone`.
+        channels: as in `make_backbone`.
 
     Returns:
         The weights, or None where the spec asks for `none`.
@@ -68,7 +76,7 @@ def resolve_weights(
     """
     # Built first: a misspelt backbone is known before anything is downloaded for it.
     with torch.device("meta"):
-        backbone = make_backbone(spec, image_size=image_size)
+        backbone = make_backbone(spec, image_size=image_size, channels=channels)
     match spec.weights:
         case "none":
             return None
@@ -141,8 +149,9 @@ def _from_name(spec: BackboneSpec, name: str, backbone: Backbone) -> LoadedWeigh
 
 
 def _loaded(file: WeightFile, matched: Matched, words: str) -> LoadedWeights:
-    source = "; ".join((words, *file.notes, *matched.notes))
-    return LoadedWeights(state=matched.state, source=source, sha256=file.sha256)
+    notes = (*file.notes, *matched.notes)
+    source = "; ".join((words, *notes))
+    return LoadedWeights(state=matched.state, source=source, sha256=file.sha256, notes=notes)
 
 
 def _path_in_package(spec: PackageWeights) -> Path:
@@ -160,7 +169,8 @@ def _from_run(backbone: Backbone, folder: Path) -> LoadedWeights:
     matched = match_by_name(backbone, checkpoint.backbone)
     return LoadedWeights(
         state=matched.state,
-        source=f"checkpoint {folder}",
+        source="; ".join((f"checkpoint {folder}", *matched.notes)),
         sha256=checkpoint.sha256,
+        notes=matched.notes,
         heads=checkpoint.heads,
     )

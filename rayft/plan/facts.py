@@ -59,6 +59,11 @@ class ModelFacts:
     pretrained: bool
     """False where all weights are random."""
 
+    @property
+    def channels(self) -> int:
+        """Channels of the images that the backbone sees."""
+        return len(self.mean)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:

@@ -60,7 +60,7 @@ def estimate_memory(
     # Activations of `facts` are those at its own size; maps grow with the number of pixels.
     pixels = image_size**2 / facts.image_size**2
     per_row = int(_activations_per_row(facts, ledger, activation_bytes) * pixels)
-    images = 3 * (facts.image_size**2 + image_size**2 * _BYTES)
+    images = facts.channels * (facts.image_size**2 + image_size**2 * _BYTES)
     return MemoryEstimate(fixed=fixed, per_row=per_row + images)
 
 

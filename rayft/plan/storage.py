@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 from rayft.spec.augment_motion import RandomResizedCrop
-from rayft.spec.data import DataSpec
+from rayft.spec.data import FILE_CHANNELS, DataSpec
 from rayft.spec.run import RunSpec
 
 _MOST_DECODED_BYTES = 16 * 2**30
@@ -30,7 +30,11 @@ def traveling_size(spec: RunSpec, *, image_size: int) -> int:
 
 
 def stored_as(data: DataSpec, *, num_rows: int, stored_size: int) -> Literal["decoded", "encoded"]:
-    """Return what the row store of a source of `num_rows` rows holds."""
+    """Return what the row store of a source of `num_rows` rows holds.
+
+    Images of channels that no file holds can only be stored decoded.
+    """
     if data.stored_as != "auto":
         return data.stored_as
-    return "decoded" if num_rows * stored_size**2 * 3 <= _MOST_DECODED_BYTES else "encoded"
+    is_small = num_rows * stored_size**2 * data.channels <= _MOST_DECODED_BYTES
+    return "decoded" if is_small or data.channels not in FILE_CHANNELS else "encoded"

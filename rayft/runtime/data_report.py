@@ -91,7 +91,12 @@ def report_data(request: ReportRequest, *, use_ray: bool, listener: Listener) ->
         # Now, and not after minutes of work.
         (folder / ".rayft").write_bytes(b"")
         (folder / ".rayft").delete()
-    size = model_facts(spec.model, num_classes=2, image_size=spec.data.image_size).image_size
+    size = model_facts(
+        spec.model,
+        num_classes=2,
+        image_size=spec.data.image_size,
+        channels=spec.data.channels,
+    ).image_size
     stores = build_stores(
         spec.data.model_copy(update={"bad_rows": BadRowsSpec(limit=1.0)}),
         base_dir=request.base_dir,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from rayft.engine.build import load_evaluated_weights
+from rayft.engine.build import load_evaluated_weights, new_model
 from rayft.engine.checkpoint_reading import Checkpoint, find_checkpoint, read_checkpoint
 from rayft.engine.device import Device
 from rayft.engine.evaluation import evaluate as evaluate_rows
@@ -14,7 +14,6 @@ from rayft.engine.ports import Json, OneRank
 from rayft.errors import CheckpointError, Problem
 from rayft.feed.feed import InProcessFeed
 from rayft.metrics import ClassificationReport
-from rayft.models.model import make_model
 from rayft.plan.facts import Speeds, SplitName
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.preflight import OnRows, places_of, plan_prepared, prepare_rows, unheard
@@ -54,6 +53,7 @@ def evaluate(
     folder = find_checkpoint(place)
     checkpoint = read_checkpoint(folder)
     spec = _spec(checkpoint, overrides)
+    _check_channels(checkpoint, spec, folder)
     places = places_of(spec)
     prepared = prepare_rows(spec, places, use_ray=False, on_rows=on_rows)
     dataset = open_dataset(prepared.ref)
@@ -83,6 +83,20 @@ def _spec(checkpoint: Checkpoint, overrides: Sequence[str]) -> RunSpec:
     # Figures must not depend on who evaluates: same arithmetic as in training, in this process.
     fixed = ["scaling.num_workers=0", f"precision={checkpoint.manifest['precision']}"]
     return spec_from_data(data, [*fixed, *overrides])
+
+
+def _check_channels(checkpoint: Checkpoint, spec: RunSpec, folder: Location) -> None:
+    mean = checkpoint.manifest["mean"]
+    assert isinstance(mean, list)
+    if len(mean) != spec.data.channels:
+        raise CheckpointError(
+            Problem(
+                str(folder),
+                f"it was trained on {len(mean)} channels, and data.channels is "
+                f"{spec.data.channels}",
+                f"remove the override, or set it to {len(mean)}",
+            )
+        )
 
 
 def _as_trained(plan: RunPlan, checkpoint: Checkpoint) -> RunPlan:
@@ -120,12 +134,7 @@ def _evaluate(
 ) -> ClassificationReport:
     torch.set_num_threads(plan.resources.threads_per_worker)
     device = Device.of_run(plan, torch.device(plan.resources.device))
-    model = make_model(
-        plan.spec.model,
-        num_classes=len(dataset.classes),
-        seed=plan.spec.seed,
-        image_size=plan.model.image_size,
-    )
+    model = new_model(plan)
     load_evaluated_weights(model, checkpoint.tensors)
     device.place(model)
     return evaluate_rows(

@@ -8,9 +8,10 @@ import ray
 import torch
 
 from rayft.data.actor_pool import Pool, run_on_actors
+from rayft.engine.build import new_model
 from rayft.engine.device import Device
 from rayft.engine.fill import Filler, FillWork
-from rayft.models.model import FineTuneModel, make_model
+from rayft.models.model import FineTuneModel
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.allocator import keep_freed_memory
 from rayft.store.activation_work import ActivationReport
@@ -53,12 +54,7 @@ def _make_filler(given: "ray.ObjectRef[Any]") -> Filler:
     torch.set_num_threads(plan.resources.threads_per_worker)
     keep_freed_memory()
     device = Device.of_run(plan, torch.device(plan.resources.device))
-    model = make_model(
-        plan.spec.model,
-        num_classes=len(plan.data.classes),
-        seed=plan.spec.seed,
-        image_size=plan.model.image_size,
-    )
+    model = new_model(plan)
     # The arrays lie in the object store, read-only, which torch tensors cannot be.
     model.load_state_dict({name: torch.tensor(array) for name, array in state.items()})
     device.place(model)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from rayft.engine.build import new_model
 from rayft.engine.checkpoint_reading import read_checkpoint
 from rayft.engine.device import Device
 from rayft.engine.fill import Filler, FillWork
@@ -19,7 +20,7 @@ from rayft.engine.prefix import row_shape
 from rayft.errors import CacheError, Problem, Stopped
 from rayft.feed.kept import KeptRef
 from rayft.feed.wanted import WantedStore, wanted_stores
-from rayft.models.model import FineTuneModel, make_model
+from rayft.models.model import FineTuneModel
 from rayft.models.prefix import prefix_digest
 from rayft.models.weights import LoadedWeights, load_weights
 from rayft.plan.facts import SplitName
@@ -114,12 +115,7 @@ def keeping(
 
 def _model(plan: RunPlan, beginning: Beginning) -> FineTuneModel:
     """Return the model as the run found it, below every cut of a prefix that is kept."""
-    model = make_model(
-        plan.spec.model,
-        num_classes=len(plan.data.classes),
-        seed=plan.spec.seed,
-        image_size=plan.model.image_size,
-    )
+    model = new_model(plan)
     newest, weights = beginning.folder.newest_checkpoint(), beginning.weights
     if newest is not None:
         # Below the cut nothing has trained, so any checkpoint holds what the run began with.

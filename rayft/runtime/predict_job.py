@@ -17,9 +17,10 @@ from rayft.engine.checkpoint_path import MANIFEST
 from rayft.engine.checkpoint_reading import Checkpoint
 from rayft.engine.ports import Json
 from rayft.engine.predict import TrainedModel, trained_model
-from rayft.errors import Problem, SpecError
+from rayft.errors import CheckpointError, Problem, SpecError
 from rayft.runtime.predict_scale import DeviceName, Scale, auto_batch_size, rows_per_part
 from rayft.runtime.predict_worker import Work
+from rayft.spec.data import FILE_CHANNELS
 from rayft.storage.location import Location
 
 FORMAT = 1
@@ -100,9 +101,11 @@ def find_source(
     """List the rows that there are to predict.
 
     Raises:
-        DataError: they cannot be listed.
+        CheckpointError: no image file holds the channels that the model sees.
+        DataError: the rows cannot be listed.
     """
     trained = trained_model(checkpoint)
+    _check_channels(trained, folder)
     data = trained.spec.data
     named = [getattr(each, "image", None) for each in (data.test, data.validation, data.train)]
     wanted = Wanted(
@@ -112,6 +115,14 @@ def find_source(
     )
     rows = find_input(inputs, wanted=wanted, root=options.root, base_dir=base_dir)
     return Source(folder=folder, checkpoint=checkpoint, trained=trained, rows=rows, options=options)
+
+
+def _check_channels(trained: TrainedModel, folder: Location) -> None:
+    if trained.channels in FILE_CHANNELS:
+        return
+    what = f"it was trained on {trained.channels} channels, and image files hold 1, 3 or 4"
+    fix = "use `rayft evaluate` with a python source that yields the arrays"
+    raise CheckpointError(Problem(str(folder), what, fix))
 
 
 def make_job(source: Source, target: Location, *, scale: Scale) -> Job:

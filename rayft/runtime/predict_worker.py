@@ -76,6 +76,7 @@ class Worker:
             image_size=work.trained.image_size,
             stored_size=work.trained.stored_size,
             resize=work.trained.resize,
+            channels=work.trained.channels,
         )
         self._stopped = Event()
         self._reading = Lock()
@@ -126,7 +127,9 @@ class Worker:
         if self._stopped.is_set():
             raise Abandoned
         size = self._predictor.image_size
-        images = np.zeros((self._work.batch_size, size, size, 3), np.uint8)
+        images = np.zeros(
+            (self._work.batch_size, size, size, self._work.trained.channels), np.uint8
+        )
         errors = self._decoding.decode(batch.read(), images)
         with self._turn:
             probabilities = self._predictor.probabilities(images)[: batch.num_rows]

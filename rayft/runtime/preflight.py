@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rayft.data.prepare import PreparedDataset, estimate_dataset, prepare_dataset
 from rayft.data.statistics import channel_statistics
+from rayft.engine.build import new_model
 from rayft.engine.checkpoint_reading import find_checkpoint, on_disk
 from rayft.errors import Problem, SpecError
 from rayft.metrics import check_metric
 from rayft.models.facts import check_image_sizes, model_facts
-from rayft.models.model import make_model
 from rayft.models.weights import LoadedWeights, load_weights, resolve_weights
 from rayft.plan.facts import DataFacts, ModelFacts, Speeds
 from rayft.plan.resources import plan_resources
@@ -94,23 +94,23 @@ def resolve(spec: RunSpec, places: Places, plan: RunPlan) -> LoadedWeights | Non
     """
     backbone = spec.model.backbone
     if isinstance(backbone.weights, RunWeights):
-        weights = _resolve_run(backbone, backbone.weights, places, plan.model.image_size)
+        weights = _resolve_run(backbone, backbone.weights, places, plan.model)
     else:
         size = plan.model.image_size
-        weights = resolve_weights(backbone, base_dir=places.base_dir, image_size=size)
-    if weights is not None:
-        model = make_model(
-            spec.model,
-            num_classes=len(plan.data.classes),
-            seed=spec.seed,
-            image_size=plan.model.image_size,
+        weights = resolve_weights(
+            backbone,
+            base_dir=places.base_dir,
+            image_size=size,
+            channels=plan.model.channels,
         )
+    if weights is not None:
+        model = new_model(plan)
         load_weights(model, weights, classes=plan.data.classes)
     return weights
 
 
 def _resolve_run(
-    backbone: BackboneSpec, weights: RunWeights, places: Places, image_size: int
+    backbone: BackboneSpec, weights: RunWeights, places: Places, model: ModelFacts
 ) -> LoadedWeights | None:
     where = "model.backbone.weights.checkpoint"
     named = Location.parse(weights.checkpoint, base_dir=places.base_dir, where=where)
@@ -118,8 +118,16 @@ def _resolve_run(
     found = find_checkpoint(named)
     with on_disk(found) as folder:
         here = backbone.model_copy(update={"weights": RunWeights(checkpoint=str(folder))})
-        loaded = resolve_weights(here, base_dir=places.base_dir, image_size=image_size)
-    return None if loaded is None else replace(loaded, source=f"checkpoint {found}")
+        loaded = resolve_weights(
+            here,
+            base_dir=places.base_dir,
+            image_size=model.image_size,
+            channels=model.channels,
+        )
+    if loaded is None:
+        return None
+    # Where it lay for reading says nothing.
+    return replace(loaded, source="; ".join((f"checkpoint {found}", *loaded.notes)))
 
 
 def _check_compiler(spec: RunSpec, device: str) -> None:
@@ -178,11 +186,21 @@ def plan_prepared(
 
 def _input_size(spec: RunSpec) -> int:
     """Return the image size; the classes do not matter for it."""
-    return model_facts(spec.model, num_classes=2, image_size=spec.data.image_size).image_size
+    return model_facts(
+        spec.model,
+        num_classes=2,
+        image_size=spec.data.image_size,
+        channels=spec.data.channels,
+    ).image_size
 
 
 def _model_facts(spec: RunSpec, data: DataFacts) -> ModelFacts:
-    facts = model_facts(spec.model, num_classes=len(data.classes), image_size=spec.data.image_size)
+    facts = model_facts(
+        spec.model,
+        num_classes=len(data.classes),
+        image_size=spec.data.image_size,
+        channels=spec.data.channels,
+    )
     given = spec.data.normalize
     if isinstance(given, GivenNormalization):
         return replace(facts, mean=given.mean, std=given.std)

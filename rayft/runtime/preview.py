@@ -28,9 +28,9 @@ class Preview:
     classes: tuple[str, ...]
     """[n], the class of each row."""
     stored: Images
-    """[n, S, S, 3] as the row store holds them."""
+    """[n, S, S, C] as the row store holds them."""
     views: Images
-    """[V, n, H, H, 3]: what the model is shown, before `mix`."""
+    """[V, n, H, H, C]: what the model is shown, before `mix`."""
     seen_in: tuple[str, ...]
     """[V], `epoch 0`, `epoch 1` ... of training rows, `evaluation` of others."""
 
@@ -113,4 +113,9 @@ def _first_of_each_class(
 
 def _image_size(spec: RunSpec) -> int:
     """Return the image size; the classes do not matter for it."""
-    return model_facts(spec.model, num_classes=2, image_size=spec.data.image_size).image_size
+    return model_facts(
+        spec.model,
+        num_classes=2,
+        image_size=spec.data.image_size,
+        channels=spec.data.channels,
+    ).image_size

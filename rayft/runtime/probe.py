@@ -74,7 +74,7 @@ def measure_speeds(
 def _prepare_rows_per_s(
     spec: RunSpec, model: ModelFacts, *, stored_size: int, stored_as: StoredAs
 ) -> float:
-    images = np.zeros((_PREPARED_ROWS, stored_size, stored_size, 3), np.uint8)
+    images = np.zeros((_PREPARED_ROWS, stored_size, stored_size, model.channels), np.uint8)
     ids = np.arange(_PREPARED_ROWS, dtype=np.int64)
     # What the device augments is only gathered, which is a copy of the rows.
     specs = spec.augment if spec.augment_on == "host" else ()
@@ -82,17 +82,17 @@ def _prepare_rows_per_s(
     changed = partial(augment, row_ids=ids, epoch=0) if specs else np.asarray
     seconds = _best_of(lambda: changed(images.copy())) / _PREPARED_ROWS
     if stored_as == "encoded":
-        seconds += _decode_seconds(stored_size, spec.data.resize)
+        seconds += _decode_seconds(stored_size, spec.data.resize, model.channels)
     return 1 / seconds
 
 
-def _decode_seconds(size: int, resize: ResizeMode) -> float:
+def _decode_seconds(size: int, resize: ResizeMode, channels: int) -> float:
     """Return the seconds that one thread takes for a picture with about a photo's detail."""
     coarse = np.random.Generator(np.random.Philox(0)).integers(0, 256, (32, 32, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(file, "JPEG")
     files = [file.getvalue()] * _DECODED_ROWS
-    decode = partial(decode_batch, files, size=size, resize=resize, threads=1)
+    decode = partial(decode_batch, files, size=size, resize=resize, threads=1, channels=channels)
     return _best_of(decode) / _DECODED_ROWS
 
 
@@ -107,12 +107,16 @@ class _Step:
         flops = sum(group.flops_per_row for group in (*facts.groups, *facts.heads))
         rows = int(min(_MOST_ROWS, max(1, _MULTIPLY_ADDS // max(1, flops))))
         size = phase.image_size or facts.image_size
-        shape = (max(2, rows), 3, size, size)
+        shape = (max(2, rows), facts.channels, size, size)
         self._images = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
         self._labels = torch.zeros(shape[0], dtype=torch.long)
         self._weights = torch.ones(shape[0])
         self._model: FineTuneModel = make_model(
-            spec.model, num_classes=num_classes, seed=0, image_size=facts.image_size
+            spec.model,
+            num_classes=num_classes,
+            seed=0,
+            image_size=facts.image_size,
+            channels=facts.channels,
         )
         self._model.to(memory_format=torch.channels_last)
         self._objective = make_objective(spec.model, class_weights=dict.fromkeys(spec.model.heads))
@@ -157,9 +161,8 @@ class _Step:
 
     def _at_whole_size(self) -> torch.Tensor:
         size = self._facts.image_size
-        return torch.zeros(len(self._labels), 3, size, size).contiguous(
-            memory_format=torch.channels_last
-        )
+        images = torch.zeros(len(self._labels), self._facts.channels, size, size)
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _backward(self, inputs: torch.Tensor, cut: int) -> None:
         scores = self._model(inputs, cut)

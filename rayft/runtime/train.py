@@ -8,7 +8,6 @@ import ray
 
 from rayft.data.prepare import PreparedDataset
 from rayft.engine.ports import Json
-from rayft.models.weights import LoadedWeights
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.job import Job
@@ -31,6 +30,7 @@ from rayft.runtime.preflight import (
     resolve,
 )
 from rayft.spec.run import RunSpec
+from rayft.storage.location import Location
 
 
 class Listener(Protocol):
@@ -103,6 +103,9 @@ def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]
         # A checkpoint is enough by itself: what the run was begun from may be gone by now.
         resumes = folder.has_checkpoints()
         weights = None if resumes else resolve(spec, places, plan)
+        if weights is not None:
+            notes: list[Json] = [*weights.notes]
+            listener.on_event({"kind": "weights", "source": weights.source, "notes": notes})
         stack.enter_context(folder.locked())
         folder.check_checkpoints(on_damaged=listener.on_event)
         if uses_ray and not ray.is_initialized():
@@ -117,25 +120,8 @@ def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]
         plan = plan_prepared(spec, places, prepared, speeds=plan.speeds)
         folder.begin(asked, plan)
         listener.on_plan(plan)
-        kept = stack.enter_context(
-            keeping(
-                plan,
-                Beginning(dataset=prepared.ref, weights=weights, folder=folder),
-                store_root=places.store_root,
-                environment=worker_environment(owns_cluster=owns_cluster) if uses_ray else None,
-                listener=listener,
-            )
-        )
-        folder.sweep()
-        job = Job(
-            plan=plan,
-            dataset=prepared.ref.to_json(),
-            kept=kept.to_json(),
-            storage_path=str(folder.place.parent),
-            attempt=folder.begin_attempt(),
-            versions=versions_here(),
-        )
-        _run(job, weights, listener, owns_cluster=owns_cluster)
+        beginning = Beginning(dataset=prepared.ref, weights=weights, folder=folder)
+        _run(plan, beginning, places.store_root, listener, owns_cluster=owns_cluster)
         result = folder.result()
         assert result is not None
         result["seconds"] = time.monotonic() - started
@@ -150,12 +136,30 @@ def _prepare(spec: RunSpec, places: Places, listener: Listener) -> PreparedDatas
 
 
 def _run(
-    job: Job, weights: LoadedWeights | None, listener: Listener, *, owns_cluster: bool
+    plan: RunPlan,
+    beginning: Beginning,
+    store_root: Location,
+    listener: Listener,
+    *,
+    owns_cluster: bool,
 ) -> None:
     """Make one attempt at what is left of the run."""
-    if job.plan.resources.num_workers:
-        listener.on_stage("starting workers")
-        train_on_ray(job, weights, listener.on_event, owns_cluster=owns_cluster)
-    else:
-        listener.on_stage("training")
-        train_here(job, weights, listener.on_event)
+    uses_ray = plan.resources.num_workers > 0
+    environment = worker_environment(owns_cluster=owns_cluster) if uses_ray else None
+    with keeping(
+        plan, beginning, store_root=store_root, environment=environment, listener=listener
+    ) as kept:
+        beginning.folder.sweep()
+        job = Job(
+            plan=plan,
+            dataset=beginning.dataset.to_json(),
+            kept=kept.to_json(),
+            storage_path=str(beginning.folder.place.parent),
+            attempt=beginning.folder.begin_attempt(),
+            versions=versions_here(),
+        )
+        listener.on_stage("starting workers" if uses_ray else "training")
+        if uses_ray:
+            train_on_ray(job, beginning.weights, listener.on_event, owns_cluster=owns_cluster)
+        else:
+            train_here(job, beginning.weights, listener.on_event)

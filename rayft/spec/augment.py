@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from rayft.spec.augment_motion import Interpolation, MovingSpec, check_rising, check_share
 from rayft.spec.augment_tone import ColorJitter, GaussianBlur, Grayscale, RuleSpec
 from rayft.spec.base import Positive, Probability, Spec
+from rayft.spec.data import RGB
 
 
 class RandomErasing(Spec):
@@ -81,6 +82,25 @@ AugmentSpec = Annotated[
     | RandAugment,
     Field(discriminator="kind"),
 ]
+
+
+def needs_colours(operation: AugmentSpec, *, channels: int) -> str | None:
+    """Name what an operation is asked to do that images of so many channels cannot have done.
+
+    What treats each channel alike works on any number of them. Brightness and contrast of
+    `color_jitter` work on RGB and on grey, since contrast turns about the brightness to the eye.
+    """
+    if channels == RGB:
+        return None
+    match operation:
+        case Grayscale() | TrivialAugment() | RandAugment():
+            return operation.kind
+        case ColorJitter() if channels != 1:
+            return operation.kind
+        case ColorJitter():
+            return without_effect_on_grey(operation)
+        case _:
+            return None
 
 
 def without_effect_on_grey(operation: AugmentSpec) -> str | None:

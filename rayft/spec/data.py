@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from rayft.spec.base import Fraction, Positive, Probability, Spec
 from rayft.spec.size import SizeText
-from rayft.spec.sources import SourceSpec
+from rayft.spec.sources import PythonSource, SourceSpec
 
 
 class SplitSpec(Spec):
@@ -79,15 +79,6 @@ class GivenNormalization(Spec):
     std: tuple[Positive, ...]
     """Standard deviation of each channel, on the same scale."""
 
-    @model_validator(mode="after")
-    def _same_channels(self) -> Self:
-        if len(self.mean) != 3 or len(self.std) != 3:
-            raise ValueError(
-                f"expected 3 values each (red, green, blue), got {len(self.mean)} for mean and "
-                f"{len(self.std)} for std; give one value for each channel"
-            )
-        return self
-
 
 class ComputedNormalization(Spec):
     """Compute mean and standard deviation over the training split."""
@@ -99,6 +90,12 @@ NormalizationSpec = Annotated[
     WeightsNormalization | GivenNormalization | ComputedNormalization, Field(discriminator="kind")
 ]
 
+
+RGB = 3
+"""Red, green and blue: the channels that pretrained weights were trained with."""
+
+FILE_CHANNELS = (1, 3, 4)
+"""What an image file can be decoded to: grey, RGB, RGBA."""
 
 ResizeMode = Literal["crop", "stretch", "pad"]
 """How an image becomes square."""
@@ -136,6 +133,10 @@ class DataSpec(Spec):
     stored_size: int | Literal["auto"] = "auto"
     """Height and width in pixels of the stored images. `auto` is `image_size`, or 8/7 of it where
     `random_resized_crop` needs room; evaluation takes the centre."""
+    channels: int = Field(default=RGB, ge=1, le=64)
+    """Channels of the images: 3 is red, green and blue, 1 grey, 4 those and an opacity, which an
+    opaque image has as 255. Files become any of these. Other numbers, and other bands, come as
+    arrays of exactly that many from a `python` source."""
     resize: ResizeMode = "crop"
     """How an image becomes square: scale the shorter side and keep the centre, stretch both sides,
     or scale the longer side and pad with black."""
@@ -151,6 +152,36 @@ class DataSpec(Spec):
     `local_cache.budget`, else all mixed."""
     local_cache: LocalCacheSpec = LocalCacheSpec()
     """What each machine keeps of rows that lie in an object store."""
+
+    @model_validator(mode="after")
+    def _values_for_each_channel(self) -> Self:
+        given = self.normalize
+        if isinstance(given, GivenNormalization):
+            for name, values in (("mean", given.mean), ("std", given.std)):
+                if len(values) != self.channels:
+                    raise ValueError(
+                        f"normalize.{name} is a list of {len(values)}, and data.channels is "
+                        f"{self.channels}; give one value for each channel, or set data.channels"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _channels_can_be_had(self) -> Self:
+        if self.channels in FILE_CHANNELS:
+            return self
+        if self.stored_as == "encoded":
+            raise ValueError(
+                f"stored_as is encoded, and files hold 1, 3 or 4 channels, not {self.channels}; "
+                "remove it"
+            )
+        for source in (self.train, self.validation, self.test):
+            if isinstance(source, SplitSpec | FoldsSpec | PythonSource | None):
+                continue
+            raise ValueError(
+                f"channels is {self.channels}, and a {source.kind} source has images of 1, 3 or 4; "
+                f"choose one of these, or a python source that yields arrays of {self.channels}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shares_leave_training_rows(self) -> Self:

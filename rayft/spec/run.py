@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayft.spec.augment import AugmentSpec, without_effect_on_grey
+from rayft.spec.augment import AugmentSpec, needs_colours, without_effect_on_grey
 from rayft.spec.augment_motion import RandomResizedCrop
 from rayft.spec.base import Positive, Spec
 from rayft.spec.cache import CacheSpec
@@ -206,6 +206,13 @@ class RunSpec(Spec):
 
     @model_validator(mode="after")
     def _colours_need_colour(self) -> Self:
+        channels = self.data.channels
+        for place, operation in enumerate(self.augment):
+            if name := needs_colours(operation, channels=channels):
+                raise ValueError(
+                    f"augment.{place} asks for {name}, which works on red, green and blue, and "
+                    f"data.channels is {channels}; remove it"
+                )
         source = self.data.train
         if not (isinstance(source, TorchvisionSource) and source.name == "FashionMNIST"):
             return self

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from rayft.errors import DataError, Problem
-from rayft.spec.data import ResizeMode
+from rayft.spec.data import RGB, ResizeMode
 from rayft.storage.location import Location
 
 FORMAT_VERSION = 2
@@ -62,6 +62,8 @@ class Manifest:
     shards: tuple[FileRecord, ...]
     """The images."""
     quarantined: tuple[QuarantinedRow, ...]
+    channels: int = RGB
+    """Of every image once it is decoded; manifests did not always say that it is 3."""
     format_version: int = FORMAT_VERSION
 
     @property

@@ -47,7 +47,7 @@ class RowStore:
         self.place = place
         self.manifest = manifest
         self._cache = cache
-        self._shape = (manifest.stored_size, manifest.stored_size, 3)
+        self._shape = (manifest.stored_size, manifest.stored_size, manifest.channels)
         self._index = _open_index(place, manifest, cache)
         self._shards = _open_shards(place, manifest, cache)
         self.labels = self._index.labels
@@ -91,7 +91,7 @@ class RowStore:
             row_ids: [N] integers, each in [0, num_rows); ids may repeat.
 
         Returns:
-            [N, S, S, 3], a fresh array.
+            [N, S, S, C], a fresh array.
 
         Raises:
             IndexError: an id is out of range.
@@ -161,7 +161,8 @@ def _open_index(place: Location, manifest: Manifest, cache: ShardCache | None) -
 def _open_shards(
     place: Location, manifest: Manifest, cache: ShardCache | None
 ) -> Shards[MappedShard]:
-    opens = partial(MappedShard, stored_as=manifest.stored_as, size=manifest.stored_size)
+    row_bytes = manifest.stored_size**2 * manifest.channels
+    opens = partial(MappedShard, stored_as=manifest.stored_as, row_bytes=row_bytes)
     return open_shards(StoreFiles(place, manifest.shards, opens, _fix(place)), cache)
 
 

@@ -16,7 +16,7 @@ SHARD_BYTES = 32 * 2**20
 MAX_ROWS_PER_SHARD = 8192
 
 Images = npt.NDArray[np.uint8] | Sequence[bytes]
-"""Decoded [N, S, S, 3], or the file of each image; zeros, or nothing, where a row is not valid."""
+"""Decoded [N, S, S, C], or the file of each image; zeros, or nothing, where a row is not valid."""
 
 
 def rows_per_shard(row_bytes: float) -> int:
@@ -53,20 +53,21 @@ class MappedShard:
 
     num_bytes: int
 
-    def __init__(self, path: Path, record: FileRecord, *, stored_as: StoredAs, size: int) -> None:
+    def __init__(
+        self, path: Path, record: FileRecord, *, stored_as: StoredAs, row_bytes: int
+    ) -> None:
         """Map the file.
 
         Args:
             path: the file.
             record: what the manifest says of it.
             stored_as: what a row is.
-            size: height and width of a decoded row.
+            row_bytes: bytes of a decoded row.
 
         Raises:
             pyarrow.ArrowInvalid: it is not this shard.
             OSError: it cannot be read.
         """
-        row_bytes = size * size * 3
         column = map_file(path).column("image")
         expected = pa.binary(row_bytes) if stored_as == "decoded" else pa.large_binary()
         if len(column) != record.rows or column.type != expected:
@@ -82,7 +83,7 @@ class MappedShard:
             self._content = memoryview(buffers[2]) if buffers[2] is not None else memoryview(b"")
 
     def pixels(self, place: int) -> npt.NDArray[np.uint8]:
-        """Return the pixels [S * S * 3] of a row of a decoded store, without copying."""
+        """Return the pixels [S * S * C] of a row of a decoded store, without copying."""
         row: npt.NDArray[np.uint8] = self._pixels[place]
         return row
 

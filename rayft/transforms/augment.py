@@ -17,13 +17,14 @@ from rayft.errors import Problem, SpecError
 from rayft.spec.augment import AugmentSpec
 from rayft.spec.augment_motion import RandomCrop
 from rayft.spec.augment_tone import GaussianBlur
+from rayft.spec.data import RGB
 from rayft.transforms.blocks import run_in_blocks
 from rayft.transforms.build import make_operation
 from rayft.transforms.operation import Images, Operation
 from rayft.transforms.rng import Epoch, Uniforms, operation_uniforms
 
 Load = Callable[[slice], Images]
-"""Gives the images [n, H, W, 3] of some rows of a batch; called from several threads at once."""
+"""Gives the images [n, H, W, C] of some rows of a batch; called from several threads at once."""
 
 VALUES_ON_DEVICE = 2**24
 """What an operation changes at once where a tensor is; a handful of copies of it are in fp32."""
@@ -66,24 +67,31 @@ class Augmentation:
         return result
 
     def of_loaded(
-        self, load: Load, row_ids: NDArray[np.int64], *, epoch: Epoch, threads: int
+        self,
+        load: Load,
+        row_ids: NDArray[np.int64],
+        *,
+        epoch: Epoch,
+        threads: int,
+        channels: int = RGB,
     ) -> Images:
         """Do the same with images that are loaded a few at a time, as they are needed.
 
         Args:
-            load: gives the stored images [n, H, W, 3] of some rows.
+            load: gives the stored images [n, H, W, channels] of some rows.
             row_ids: [B] ids of the rows.
             epoch: as above.
             threads: threads that load and change images, at least 1; they change no byte.
+            channels: those of the images.
 
         Returns:
-            [B, image_size, image_size, 3].
+            [B, image_size, image_size, channels].
 
         Raises:
             ValueError: as above.
             Exception: what `load` raised.
         """
-        result = self._empty(len(row_ids), channels=3)
+        result = self._empty(len(row_ids), channels=channels)
         self._fill(result, load, row_ids, epoch=epoch, threads=threads)
         return result
 

@@ -43,15 +43,21 @@ class JitterColor:
         """Return the images in other colours.
 
         Args:
-            images: [B, H, W, 3], red, green, blue.
+            images: [B, H, W, 3], red, green, blue; or [B, H, W, 1], grey, where neither
+                saturation nor hue is to change.
             draws: [B, 4], for brightness, contrast, saturation and hue.
 
         Returns:
-            [B, H, W, 3].
+            [B, H, W, C]; grey images become what a channel of their RGB would.
 
         Raises:
-            ValueError: the images are not RGB.
+            ValueError: the images are neither.
         """
+        if images.shape[3] == 1 and not (self.saturation or self.hue):
+            if isinstance(images, np.ndarray):
+                return self(images.repeat(_NUM_CHANNELS, axis=3), draws)[..., :1].copy()
+            as_rgb = images.repeat(1, 1, 1, _NUM_CHANNELS)
+            return self(as_rgb, draws)[..., :1].contiguous()
         check_rgb(images, "color_jitter")
         spread = (self.brightness, self.contrast, self.saturation, self.hue)
         factors = (1, 1, 1, 0) + (2 * draws - 1) * spread

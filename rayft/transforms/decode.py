@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from rayft.spec.data import ResizeMode
+from rayft.spec.data import FILE_CHANNELS, RGB, ResizeMode
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -45,19 +45,24 @@ class Unreadable:
     reason: str
 
 
-def decode_image(content: bytes, *, size: int, resize: ResizeMode) -> Pixels | Unreadable:
+def decode_image(
+    content: bytes, *, size: int, resize: ResizeMode, channels: int = RGB
+) -> Pixels | Unreadable:
     """Decode an image file to the array that is stored.
 
     Args:
         content: the bytes of the file; its name does not matter.
         size: height and width of the result in pixels.
         resize: how the image becomes square; see `resize_to_square`.
+        channels: 1 for the luminance, 3 for RGB, 4 for RGBA, whatever the file holds.
 
     Returns:
-        [size, size, 3] RGB, or why the image cannot be read.
+        [size, size, channels], or why the image cannot be read.
     """
     if not content:
         return Unreadable("the file is empty")
+    if channels not in FILE_CHANNELS:
+        return Unreadable(f"image files hold 1, 3 or 4 channels, and {channels} are asked for")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -65,12 +70,14 @@ def decode_image(content: bytes, *, size: int, resize: ResizeMode) -> Pixels | U
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     return _too_large(image.width, image.height)
-                return _decode(image, size=size, resize=resize)
+                return _decode(image, size=size, resize=resize, channels=channels)
     except Exception as error:  # noqa: BLE001  hostile bytes make decoders raise anything at all
         return Unreadable(_reason(error))
 
 
-def decode_verified(content: bytes | memoryview, *, size: int, resize: ResizeMode) -> Pixels:
+def decode_verified(
+    content: bytes | memoryview, *, size: int, resize: ResizeMode, channels: int = RGB
+) -> Pixels:
     """Decode a file that `decode_image` has accepted before: the same pixels, without its guards.
 
     They cost a tenth of the time, and silencing warnings is not safe in several threads.
@@ -79,9 +86,10 @@ def decode_verified(content: bytes | memoryview, *, size: int, resize: ResizeMod
         content: the bytes of the file.
         size: height and width of the result in pixels.
         resize: how the image becomes square.
+        channels: as there.
 
     Returns:
-        [size, size, 3] RGB.
+        [size, size, channels].
 
     Raises:
         Exception: anything, warnings turned into errors included; `decode_image` knows better.
@@ -89,33 +97,58 @@ def decode_verified(content: bytes | memoryview, *, size: int, resize: ResizeMod
     image = Image.open(io.BytesIO(content), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(_too_large(image.width, image.height).reason)
-    return _decode(image, size=size, resize=resize)
+    return _decode(image, size=size, resize=resize, channels=channels)
 
 
 def fit_array(
-    array: npt.NDArray[np.uint8], *, size: int, resize: ResizeMode
+    array: npt.NDArray[np.uint8], *, size: int, resize: ResizeMode, channels: int = RGB
 ) -> Pixels | Unreadable:
     """Turn an array of pixels to the array that is stored.
 
     Args:
-        array: [H, W] or [H, W, C] uint8 with C = 1 (grey), 3 (RGB) or 4 (RGBA).
+        array: [H, W] or [H, W, C] uint8; C is `channels`, and such an array is taken as it is, or
+            1 (grey), 3 (RGB) or 4 (RGBA), which become 1, 3 or 4 channels as those of files do.
         size: height and width of the result in pixels.
         resize: how the image becomes square.
+        channels: those of the result.
 
     Returns:
-        [size, size, 3] RGB, or why the array is no image.
+        [size, size, channels], or why the array is no such image.
     """
     shape = "x".join(map(str, array.shape))
     if array.dtype != np.uint8:
         return Unreadable(f"the array is {array.dtype}; expected uint8")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        return Unreadable(f"the array is {shape}; expected HxW or HxWxC with C = 1, 3 or 4")
+    given = array.shape[2] if array.ndim == 3 else 1
+    fits = given == channels or (given in FILE_CHANNELS and channels in FILE_CHANNELS)
+    if array.ndim not in (2, 3) or not fits:
+        return Unreadable(f"the array is {shape}; expected {_shapes_for(channels)}")
     if 0 in array.shape:
         return Unreadable(f"the array is {shape} and has no pixel")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         return _too_large(array.shape[1], array.shape[0])
-    grey = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    return _to_pixels(Image.fromarray(np.ascontiguousarray(grey)), size=size, resize=resize)
+    if given == channels and channels not in (1, RGB):
+        return _resize_bands(array, size=size, resize=resize)
+    grey = array[:, :, 0] if array.ndim == 3 and given == 1 else array
+    image = Image.fromarray(np.ascontiguousarray(grey))
+    return _to_pixels(image, size=size, resize=resize, channels=channels)
+
+
+def in_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Return the image with 1 channel (`L`, the luminance), 3 (RGB) or 4 (RGBA).
+
+    The luminance is that of `to_rgb`, by ITU-R 601-2. Where a fourth channel is asked for,
+    transparent pixels keep their colour, and an image without transparency is opaque, 255.
+
+    Raises:
+        ValueError: the pixels have no known range; see `to_rgb`.
+    """
+    if channels == RGB:
+        return to_rgb(image)
+    if channels == 1:
+        is_grey = image.mode == "L" and "transparency" not in image.info
+        return image if is_grey else to_rgb(image).convert("L")
+    is_wide = image.mode in {"F", "I"} or image.mode.startswith("I;16")
+    return (to_rgb(image) if is_wide else image).convert("RGBA")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -142,7 +175,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resize_to_square(image: Image.Image, *, size: int, resize: ResizeMode) -> Image.Image:
-    """Make an RGB image square, with a bilinear filter that averages when it shrinks.
+    """Make an RGB or grey image square, with a bilinear filter that averages when it shrinks.
 
     `crop` keeps the centre square, `stretch` ignores the aspect ratio, `pad` keeps the whole
     image on black.
@@ -159,7 +192,7 @@ def resize_to_square(image: Image.Image, *, size: int, resize: ResizeMode) -> Im
         case "pad":
             scale = size / max(width, height)
             inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-            square = Image.new("RGB", (size, size))
+            square = Image.new(image.mode, (size, size))
             place = ((size - inner[0]) // 2, (size - inner[1]) // 2)
             square.paste(image.resize(inner, bilinear), place)
             return square
@@ -167,16 +200,33 @@ def resize_to_square(image: Image.Image, *, size: int, resize: ResizeMode) -> Im
             assert_never(resize)
 
 
-def _decode(image: Image.Image, *, size: int, resize: ResizeMode) -> Pixels:
+def _decode(image: Image.Image, *, size: int, resize: ResizeMode, channels: int) -> Pixels:
     image.load()
-    return _to_pixels(_upright(image), size=size, resize=resize)
+    return _to_pixels(_upright(image), size=size, resize=resize, channels=channels)
 
 
-def _to_pixels(image: Image.Image, *, size: int, resize: ResizeMode) -> Pixels:
-    rgb = to_rgb(image)
-    if rgb.size != (size, size):
-        rgb = resize_to_square(rgb, size=size, resize=resize)
-    return np.asarray(rgb, dtype=np.uint8)
+def _to_pixels(image: Image.Image, *, size: int, resize: ResizeMode, channels: int) -> Pixels:
+    whole = in_channels(image, channels)
+    if channels not in (1, RGB):
+        return _resize_bands(np.asarray(whole), size=size, resize=resize)
+    if whole.size != (size, size):
+        whole = resize_to_square(whole, size=size, resize=resize)
+    return np.asarray(whole, dtype=np.uint8).reshape(size, size, channels)
+
+
+def _resize_bands(array: npt.NDArray[np.uint8], *, size: int, resize: ResizeMode) -> Pixels:
+    """Resize each band by itself: Pillow would weigh the first three by the fourth."""
+    if array.shape[:2] == (size, size):
+        return np.ascontiguousarray(array)
+    bands = [Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(array, 2, 0)]
+    squares = [np.asarray(resize_to_square(b, size=size, resize=resize)) for b in bands]
+    return np.stack(squares, axis=2)
+
+
+def _shapes_for(channels: int) -> str:
+    if channels in FILE_CHANNELS:
+        return "HxW or HxWxC with C = 1, 3 or 4"
+    return f"HxWx{channels}, since data.channels is {channels}"
 
 
 def _upright(image: Image.Image) -> Image.Image:

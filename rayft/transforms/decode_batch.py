@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from rayft.spec.data import ResizeMode
+from rayft.spec.data import RGB, ResizeMode
 from rayft.transforms.blocks import run_in_blocks
 from rayft.transforms.decode import Pixels, Unreadable, decode_image, decode_verified
 
@@ -30,17 +30,19 @@ class EncodedImages:
     """Height and width of the decoded images in pixels."""
     resize: ResizeMode
     """How an image becomes square; see `resize_to_square`."""
+    channels: int = RGB
+    """As in `decode_image`."""
 
     def __call__(self, rows: slice) -> NDArray[np.uint8]:
         """Decode the images of a slice with a start and an end, in the calling thread.
 
         Returns:
-            [n, size, size, 3] RGB, each image as `decode_image` gives it.
+            [n, size, size, channels], each image as `decode_image` gives it.
 
         Raises:
             ValueError: a file cannot be decoded any more; says which of the batch.
         """
-        result = np.empty((rows.stop - rows.start, self.size, self.size, 3), np.uint8)
+        result = np.empty((rows.stop - rows.start, self.size, self.size, self.channels), np.uint8)
         self.decode_into(result, rows)
         return result
 
@@ -52,17 +54,26 @@ class EncodedImages:
     def _decode(self, place: int) -> Pixels:
         content = self.contents[place]
         try:
-            return decode_verified(content, size=self.size, resize=self.resize)
+            return decode_verified(
+                content, size=self.size, resize=self.resize, channels=self.channels
+            )
         except Exception:  # noqa: BLE001  damaged bytes make decoders raise anything at all
             with _GUARDED:
-                pixels = decode_image(bytes(content), size=self.size, resize=self.resize)
+                pixels = decode_image(
+                    bytes(content), size=self.size, resize=self.resize, channels=self.channels
+                )
         if not isinstance(pixels, Unreadable):
             return pixels
         raise ValueError(f"image {place} of the batch is damaged: {pixels.reason}")
 
 
 def decode_batch(
-    contents: Sequence[bytes | memoryview], *, size: int, resize: ResizeMode, threads: int
+    contents: Sequence[bytes | memoryview],
+    *,
+    size: int,
+    resize: ResizeMode,
+    threads: int,
+    channels: int = RGB,
 ) -> NDArray[np.uint8]:
     """Decode files that were verified when the data set was prepared.
 
@@ -73,19 +84,20 @@ def decode_batch(
         size: height and width of the result in pixels.
         resize: how an image becomes square; see `resize_to_square`.
         threads: threads that decode, at least 1; they change no byte.
+        channels: as in `decode_image`.
 
     Returns:
-        [N, size, size, 3] RGB, each image as `decode_image` gives it.
+        [N, size, size, channels], each image as `decode_image` gives it.
 
     Raises:
         ValueError: a file cannot be decoded any more; says which.
     """
-    images = EncodedImages(contents=contents, size=size, resize=resize)
-    result = np.empty((len(contents), size, size, 3), np.uint8)
+    images = EncodedImages(contents=contents, size=size, resize=resize, channels=channels)
+    result = np.empty((len(contents), size, size, channels), np.uint8)
     run_in_blocks(
         lambda rows: images.decode_into(result[rows], rows),
         len(contents),
-        bytes_per_row=3 * size * size,
+        bytes_per_row=channels * size * size,
         threads=threads,
     )
     return result

@@ -111,7 +111,12 @@ def make_test_plan(spec: RunSpec, prepared: PreparedDataset) -> RunPlan:
     """Plan for a machine with enough of everything."""
     return make_plan(
         spec,
-        model=model_facts(spec.model, num_classes=len(prepared.facts.classes), image_size=SIZE),
+        model=model_facts(
+            spec.model,
+            num_classes=len(prepared.facts.classes),
+            image_size=SIZE,
+            channels=spec.data.channels,
+        ),
         data=prepared.facts,
         cluster=ClusterFacts(
             cpus=8,

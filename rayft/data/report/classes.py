@@ -30,8 +30,8 @@ class ClassFigures:
     """Standard deviation over rows of the mean grey."""
     contrast: float
     """Mean over rows of the standard deviation of pixels."""
-    colour: tuple[float, float, float]
-    """Mean of red, green and blue."""
+    colour: tuple[float, ...]
+    """Mean of each channel."""
     shares: Mapping[FindingName, float]
     """Share of rows that are blank, dark, light and blurred."""
 
@@ -121,10 +121,10 @@ def _figures(
             brightness=0.0,
             brightness_std=0.0,
             contrast=0.0,
-            colour=(0.0, 0.0, 0.0),
+            colour=(0.0,) * measures.colour.shape[1],
             shares=nothing,
         )
-    red, green, blue = measures.colour[places].mean(axis=0, dtype=np.float64).tolist()
+    colour = measures.colour[places].mean(axis=0, dtype=np.float64)
     brightness = measures.brightness[places].astype(np.float64)
     return ClassFigures(
         name=name,
@@ -132,6 +132,6 @@ def _figures(
         brightness=float(brightness.mean()),
         brightness_std=float(brightness.std()),
         contrast=float(measures.contrast[places].mean(dtype=np.float64)),
-        colour=(red, green, blue),
+        colour=tuple(colour.tolist()),
         shares={fault: float(mask[places].mean()) for fault, mask in masks.items()},
     )

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rayft.feed.gather import gather_images
+from rayft.spec.data import RGB
 from rayft.store.rows import RowStore
 
 PIXELS_AT_ONCE = 2**21
@@ -44,7 +45,7 @@ class Measures:
     """[N] variance of the Laplacian of the grey image at the stored size (Pech-Pacheco et al.
     2000), over the variance of its pixels: so a dark or pale picture does not count as blurred."""
     colour: Floats
-    """[N, 3] mean of red, green and blue, white being 1."""
+    """[N, C] mean of each channel, white being 1."""
     look: npt.NDArray[np.uint64]
     """[N] perceptual hash."""
     thumb: npt.NDArray[np.uint8]
@@ -54,9 +55,9 @@ class Measures:
         return len(self.look)
 
     @classmethod
-    def joined(cls, parts: list[Self]) -> Self:
+    def joined(cls, parts: list[Self], *, channels: int = RGB) -> Self:
         """Return the measures of several lots of rows as one; of no row without parts."""
-        lots = parts or [measure_images(np.empty((0, 8, 8, 3), np.uint8))]
+        lots = parts or [measure_images(np.empty((0, 8, 8, channels), np.uint8))]
         names = [field.name for field in fields(cls)]
         return cls(**{n: np.concatenate([getattr(lot, n) for lot in lots]) for n in names})
 
@@ -82,15 +83,19 @@ def measure_rows(
         ids = row_ids[start : start + step]
         parts.append(measure_images(gather_images(store, ids, threads=threads)))
         on_rows(len(ids))
-    return Measures.joined(parts)
+    return Measures.joined(parts, channels=store.manifest.channels)
 
 
 def measure_images(images: npt.NDArray[np.uint8]) -> Measures:
-    """Measure a block of images [N, S, S, 3]."""
+    """Measure a block of images [N, S, S, C].
+
+    Brightness and looks are those of the first three channels as red, green and blue, or of the
+    first alone where there are fewer; contrast and colour are of all.
+    """
     pixels = images.astype(np.float32)
-    grey = pixels @ _GREY
+    grey = pixels[..., :RGB] @ _GREY if images.shape[3] >= RGB else pixels[..., 0]
     small = _reduced(grey)
-    flat = pixels.reshape(len(images), -1, 3)
+    flat = pixels.reshape(len(images), -1, images.shape[3])
     return Measures(
         brightness=grey.mean(axis=(1, 2)) / 255,
         contrast=flat.std(axis=1).max(axis=1, initial=0) / 255,

@@ -106,7 +106,7 @@ class ReportRows:
         )
 
     def image(self, place: int) -> npt.NDArray[np.uint8]:
-        """Return the stored image [S, S, 3] of the row at a place."""
+        """Return the stored image [S, S, C] of the row at a place."""
         store = self.stores[int(self.source[place])]
         image: npt.NDArray[np.uint8] = gather_images(store, self.row[[place]], threads=1)[0]
         return image

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rayft.data.report.finding import Example, Finding
 from rayft.data.report.rows import ReportRows, RowName
+from rayft.transforms.shown import as_shown
 
 MAX_TILES = 40
 _SIDE = 96
@@ -19,6 +20,8 @@ _LETTERS = 16
 
 def contact_sheet(rows: ReportRows, finding: Finding) -> bytes | None:
     """Return a PNG file of the worst examples of a finding; pairs stand side by side.
+
+    Of more channels than three the first three are shown, of two the first.
 
     None where the finding has no picture to show.
     """
@@ -33,7 +36,8 @@ def contact_sheet(rows: ReportRows, finding: Finding) -> bytes | None:
     for number, (place, name) in enumerate(tiles):
         line, column = divmod(number, _COLUMNS)
         left, top = _GAP + column * width, _GAP + line * height
-        tile = Image.fromarray(rows.image(place)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+        tile = Image.fromarray(as_shown(rows.image(place)))
+        tile = tile.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
         sheet.paste(tile, (left, top))
         for index, text in enumerate((f"{name.split} {name.label}", name.file)):
             place_below = (left, top + _SIDE + 1 + 12 * index)

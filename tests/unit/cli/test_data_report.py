@@ -150,3 +150,14 @@ def test_a_folder_that_cannot_be_written_is_refused_before_rows_are_read(
 
     with pytest.raises(DataError, match=r"--report: .*file/out cannot be written"):
         _report(photos, folder="file/out")
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_channels_are_reported_with_their_sheets(
+    photos: Path, channels: int
+) -> None:
+    _report(photos, channels=channels, bad_rows={"limit": 0.5})
+
+    report = json.loads((photos / "out" / "report.json").read_text())
+    assert {len(each["colour"]) for each in report["figures"]} == {channels}
+    assert list((photos / "out").rglob("*.png"))

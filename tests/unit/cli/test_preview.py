@@ -1,6 +1,7 @@
 """`rayft preview` as people and scripts see it, and the pixels of the sheet."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rayft.feed.tickets import training_tickets
 from rayft.runtime.preview import preview
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import open_dataset
-from tests.laws.harness import SIZE, make_spec, make_test_plan
+from tests.laws.harness import SIZE, make_spec, make_test_plan, pictures
 from tests.laws.harness import prepare as prepare_rows
 
 
@@ -198,3 +199,37 @@ def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
     assert found.exit_code == 2
     assert "data.validation: there is no validation split; there is train" in found.stderr
+
+
+def bands(*, channels: int) -> Iterator[Any]:
+    """Yield the harness's pictures with more channels, or fewer."""
+    for row in pictures():
+        image = np.concatenate([row["image"], 255 - row["image"]], axis=2)
+        yield {**row, "image": image[..., :channels]}
+
+
+@pytest.mark.parametrize(
+    ("channels", "told"),
+    [
+        (1, None),
+        (2, "the first of 2 channels is shown"),
+        (4, "the first 3 of 4 channels are shown"),
+        (6, "the first 3 of 6 channels are shown"),
+    ],
+)
+def test_images_of_other_channels_are_shown_as_far_as_can_be(
+    tmp_path: Path, channels: int, told: str | None
+) -> None:
+    function = f"{__name__}:bands"
+    source = {"kind": "python", "function": function, "args": {"channels": channels}}
+    spec = make_spec(data={"train": source, "image_size": SIZE, "channels": channels}, augment=[])
+    found = preview(spec, prepared(spec, tmp_path), split="train", num_rows=1, num_views=1)
+
+    lines = header(spec, found, "train")
+    sheet = np.asarray(draw_sheet(found, lines))
+
+    assert lines[1:-1] == ([told] if told else [])
+    shown = found.stored[0][..., :3] if channels > 2 else found.stored[0][..., [0, 0, 0]]
+    tile = shown.repeat(3, axis=0).repeat(3, axis=1)
+    strip = sheet[:, 12 : 12 + 96]
+    assert any(np.array_equal(strip[y : y + 96], tile) for y in range(len(strip) - 95))

@@ -82,6 +82,20 @@ def test_the_plan_says_how_many_rows_are_left_out(planned: Planned) -> None:
     assert "left out" not in "\n".join(plan_lines(planned()))
 
 
+@pytest.mark.parametrize(
+    ("channels", "words"), [(1, "decoded, grey"), (3, "decoded"), (5, "decoded, 5 channels")]
+)
+def test_the_plan_says_which_channels_rows_have(
+    planned: Planned, channels: int, words: str
+) -> None:
+    plan = planned()
+    plan = replace(plan, model=replace(plan.model, mean=(0.5,) * channels))
+
+    (line,) = [line for line in plan_lines(plan) if line.startswith("data ")]
+
+    assert line.endswith(words)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_lines_come_at_intervals_where_there_is_no_terminal(
     planned: Planned, monkeypatch: pytest.MonkeyPatch
@@ -116,3 +130,15 @@ def test_lines_come_at_intervals_where_there_is_no_terminal(
         assert words in lines[0]
     assert "waiting 25%" in lines[0]
     assert "left 0:" in lines[0]
+
+
+def test_what_had_to_be_done_to_weights_is_said() -> None:
+    from rayft.cli.progress import Progress
+
+    console = Console(file=io.StringIO(), width=200)
+    with Progress(console) as progress:
+        for notes in ([], ["conv1.weight for 4 channels made of 3: the first 3 kept"]):
+            progress.on_event({"kind": "weights", "source": "file a.pth", "notes": notes})
+
+    said = console.file.getvalue()
+    assert said == "weights: conv1.weight for 4 channels made of 3: the first 3 kept\n"

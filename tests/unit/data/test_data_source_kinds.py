@@ -21,6 +21,7 @@ from rayft.spec.sources import TORCHVISION_SPLITS, SourceSpec, TorchvisionSource
 from rayft.storage.location import Location
 from rayft.store import shards
 from rayft.store.dataset import open_dataset
+from rayft.transforms.decode import fit_array
 
 Photos = Callable[..., Path]
 SOURCE: TypeAdapter[SourceSpec] = TypeAdapter(SourceSpec)
@@ -32,10 +33,17 @@ def _ignore(done: int, total: int) -> None:
 
 
 def _prepare(
-    base_dir: Path, train: dict[str, object], *, limit: float = 0.0, on_progress: Progress = _ignore
+    base_dir: Path,
+    train: dict[str, object],
+    *,
+    limit: float = 0.0,
+    channels: int = 3,
+    on_progress: Progress = _ignore,
 ) -> PreparedDataset:
     return prepare_dataset(
-        DataSpec.model_validate({"train": train, "bad_rows": {"limit": limit}}),
+        DataSpec.model_validate(
+            {"train": train, "bad_rows": {"limit": limit}, "channels": channels}
+        ),
         base_dir=base_dir,
         store_root=Location(str(base_dir / "stores")),
         image_size=8,
@@ -161,7 +169,8 @@ class TestPreparing:
         with pytest.raises(DataError, match=r"1 files changed while they were read: bird/00\.png"):
             _prepare(tmp_path, {"kind": "folder", "path": f"{folder}/photos"}, on_progress=change)
 
-    def test_clothes_of_torchvision(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_clothes_of_torchvision(self, tmp_path: Path, channels: int) -> None:
         raw = tmp_path / "FashionMNIST" / "raw"
         raw.mkdir(parents=True)
         images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
@@ -172,11 +181,15 @@ class TestPreparing:
             (raw / f"{split}-labels-idx1-ubyte").write_bytes(labels)
 
         prepared = _prepare(
-            tmp_path, {"kind": "torchvision", "name": "FashionMNIST", "root": ".", "split": "train"}
+            tmp_path,
+            {"kind": "torchvision", "name": "FashionMNIST", "root": ".", "split": "train"},
+            channels=channels,
         )
 
         assert prepared.facts.counts == {"train": (2,) * 10}
-        assert _images(prepared).shape == (20, 8, 8, 3)
+        assert _images(prepared).shape == (20, 8, 8, channels)
+        grey = [fit_array(image, size=8, resize="crop", channels=1) for image in images]
+        assert (_images(prepared) == np.stack(grey)).all()
         assert "Ankle boot" in prepared.facts.classes
 
 

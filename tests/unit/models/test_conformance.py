@@ -6,7 +6,8 @@ network that is no plain chain would be tested without stages, but all of these 
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from rayft.models.backbone import Backbone, make_backbone
 from rayft.models.facts import model_facts
 from rayft.models.heads import make_head
 from rayft.models.layout import is_leaf, leaf_names, tensor_names
+from rayft.models.matching import match_by_name
 from rayft.models.model import FineTuneModel
 from rayft.models.prefix import run_prefix
 from rayft.optim.modes import set_trainable, set_training_modes
@@ -148,6 +150,53 @@ def test_stages_are_the_networks_own_forward_cut_into_pieces(trial: Trial) -> No
             passed = output
 
         assert torch.equal(passed, trial.backbone.net(trial.images))
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_channels_see_what_the_weights_know(trial: Trial, channels: int) -> None:
+    """Built without weights, for speed: its first layers are tried in the trial's own network."""
+    member, net = trial.member, trial.backbone.net
+    with torch.device("meta"):
+        changed = make_backbone(member.spec, image_size=member.size, channels=channels)
+    state = match_by_name(changed, net.state_dict()).state
+    new = {name: _layer_of(changed, name, state) for name in changed.layout.input_layers}
+    as_rgb, images = _same_images(trial.images, channels)
+
+    with torch.no_grad():
+        expected = trial.backbone(as_rgb)
+        with _replaced(net, new):
+            found = trial.backbone(images)
+
+    assert new.keys() == {*trial.backbone.layout.input_layers} != set()
+    assert {n for n, t in net.state_dict().items() if state[n].shape != t.shape} == {
+        f"{name}.weight" for name in new
+    }
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def _same_images(images: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Return images for the RGB network, and such that are the same to the changed one."""
+    if channels == 1:
+        return images[:, :1].expand(-1, 3, -1, -1), images[:, :1]
+    return images, torch.cat([images, images[:, :1].flip(-1)], dim=1)
+
+
+def _layer_of(backbone: Backbone, name: str, state: Mapping[str, Tensor]) -> nn.Module:
+    layer = backbone.net.get_submodule(name).to_empty(device="cpu").eval()
+    layer.load_state_dict({key: state[f"{name}.{key}"] for key in layer.state_dict()})
+    return layer
+
+
+@contextmanager
+def _replaced(net: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[None]:
+    official = {name: net.get_submodule(name) for name in layers}
+    try:
+        for name, layer in layers.items():
+            net.set_submodule(name, layer)
+        yield
+    finally:
+        for name, layer in official.items():
+            net.set_submodule(name, layer)
 
 
 def test_frozen_means_frozen_wherever_the_backbone_is_cut(trial: Trial) -> None:

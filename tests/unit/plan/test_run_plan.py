@@ -241,3 +241,48 @@ def test_a_phase_at_no_smaller_images_is_refused(planned: Planned, size: int) ->
         planned(phases=smaller(size))
 
     assert f"phases.0.image_size: {size} is not smaller than the 32 px" in str(caught.value)
+
+
+FIRST_TRAINS = {"name": "all", "train": ["all", "heads"], "for": "1 epochs", "lr": 0.01}
+FIRST_RESTS = {"name": "some", "train": ["last 2", "heads"], "for": "1 epochs", "lr": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("channels", "phase", "weights", "warns"),
+    [
+        (4, FIRST_RESTS, "DEFAULT", True),
+        (6, FIRST_RESTS, {"file": "rgb.safetensors"}, True),
+        (4, FIRST_TRAINS, "DEFAULT", False),
+        (1, FIRST_RESTS, "DEFAULT", False),
+        (3, FIRST_RESTS, "DEFAULT", False),
+        (4, FIRST_RESTS, {"checkpoint": "a run of four channels"}, False),
+    ],
+)
+def test_channels_that_are_never_seen_are_said(
+    model_facts: ModelFacts, channels: int, phase: dict[str, Any], weights: Any, warns: bool
+) -> None:
+    backbone = {"kind": "torchvision", "name": "resnet18", "weights": weights}
+    heads = {"label": {"kind": "classification"}}
+    asked = spec(phases=[phase], model={"backbone": backbone, "heads": heads})
+    model = replace(model_facts, mean=(0.5,) * channels, std=(0.5,) * channels)
+
+    plan = make_plan(asked, model=model, data=data(), cluster=cluster(), speeds=FAST)
+
+    found = [warning for warning in plan.warnings if "not seen" in warning]
+    assert bool(found) == warns
+    if warns:
+        assert "channel 4 is" in found[0] or "channels 4 to 6 are" in found[0]
+        assert "trains `stem`" in found[0]
+
+
+def test_a_row_of_more_channels_takes_more_memory(
+    model_facts: ModelFacts,
+) -> None:
+    needed = []
+    for channels in (1, 3, 6):
+        model = replace(model_facts, mean=(0.5,) * channels, std=(0.5,) * channels)
+        plan = make_plan(spec(), model=model, data=data(), cluster=cluster(), speeds=FAST)
+        needed.append(plan.phases[0].memory.per_row)
+
+    assert needed[1] - needed[0] == 2 * 32**2 * 5
+    assert needed[2] - needed[1] == 3 * 32**2 * 5

@@ -19,7 +19,7 @@ CLASSES = ("ant", "bee", "cat")
 
 def random_model(spec: Any, *, seed: int, num_classes: int = 3) -> FineTuneModel:
     """Return a model whose scores differ clearly from picture to picture."""
-    model = make_model(spec.model, num_classes=num_classes, seed=seed)
+    model = make_model(spec.model, num_classes=num_classes, seed=seed, channels=spec.data.channels)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -43,8 +43,8 @@ def make_checkpoint(
         "spec": asked.model_dump(mode="json", by_alias=True),
         "classes": {"label": list(CLASSES)},
         "image_size": SIZE,
-        "mean": [0.4, 0.5, 0.6],
-        "std": [0.2, 0.25, 0.3],
+        "mean": [0.4, 0.5, 0.6, 0.7][: asked.data.channels],
+        "std": [0.2, 0.25, 0.3, 0.35][: asked.data.channels],
         "precision": precision,
     }
     CheckpointFolder(run / "checkpoints").save(

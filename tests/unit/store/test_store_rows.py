@@ -177,3 +177,18 @@ def test_a_damaged_index_is_refused_with_its_name(make_store: MakeStore, damage:
 
     with pytest.raises(DataError, match=r"rows\.arrow: cannot be opened"):
         RowStore.open(store.place)
+
+
+def test_a_store_from_before_there_were_other_channels_is_one_of_rgb(
+    make_store: MakeStore,
+) -> None:
+    store = make_store(3)
+    file = (store.place / MANIFEST_NAME).path
+    fields = json.loads(file.read_text())
+    assert fields.pop("channels") == 3
+    file.write_text(json.dumps(fields))
+
+    opened = RowStore.open(store.place)
+
+    assert opened.manifest.channels == 3
+    assert np.array_equal(opened.gather([2, 0]), store.gather([2, 0]))

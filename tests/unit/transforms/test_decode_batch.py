@@ -150,12 +150,14 @@ def test_threads_do_not_change_the_filters_of_warnings_at_the_same_time(
     two = threading.Barrier(2, timeout=0.5)
     met = False
 
-    def guarded(content: bytes, *, size: int, resize: ResizeMode) -> Pixels | Unreadable:
+    def guarded(
+        content: bytes, *, size: int, resize: ResizeMode, channels: int
+    ) -> Pixels | Unreadable:
         nonlocal met
         with suppress(threading.BrokenBarrierError):
             two.wait()
             met = True
-        return decode_image(content, size=size, resize=resize)
+        return decode_image(content, size=size, resize=resize, channels=channels)
 
     monkeypatch.setattr("rayft.transforms.decode_batch.decode_image", guarded)
     before = list(warnings.filters)
