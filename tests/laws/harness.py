@@ -139,17 +139,17 @@ def keep(
     prepared: PreparedDataset,
     folder: Path,
     *,
-    weights: LoadedWeights | None = None,
+    on_ray: bool = False,
     listener: Listener | None = None,
 ) -> Iterator[KeptRef]:
-    """Keep what the frozen layers of a spec's phases make, below a folder, made in this process."""
+    """Keep what the frozen layers of a spec's phases make, below a folder."""
     plan = make_test_plan(spec, prepared)
     run = RunFolder(Location(str(folder)), spec.name)
     with keeping(
         plan,
-        Beginning(dataset=prepared.ref, weights=weights, folder=run),
+        Beginning(dataset=prepared.ref, weights=None, folder=run),
         store_root=Location(str(folder / "stores")),
-        environment=None,
+        environment={} if on_ray else None,
         listener=listener or Silence(),
     ) as kept:
         yield kept

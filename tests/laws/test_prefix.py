@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from rayft.data.prepare import PreparedDataset
+from rayft.errors import CacheError
 from rayft.feed.kept import KeptRef
+from rayft.runtime.journal import Event
+from rayft.runtime.train import Silence
 from rayft.spec.run import RunSpec
 from tests.laws.harness import Result, keep, make_spec, make_test_plan, run_group
 
@@ -40,8 +43,9 @@ def same(one: Result, other: Result) -> None:
     assert one.digest == other.digest
 
 
-@pytest.mark.parametrize("augment", [[], FLIPS])
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("augment", "dtype"), [([], "fp32"), (FLIPS, "fp32"), ([], "bf16"), (FLIPS, "fp16")]
+)
 def test_kept_rows_give_the_bits_that_the_layers_give(
     prepared: PreparedDataset, tmp_path: Path, augment: list[Any], dtype: str
 ) -> None:
@@ -115,6 +119,47 @@ def test_a_second_run_makes_no_row_again(prepared: PreparedDataset, tmp_path: Pa
     assert KeptRef.from_json(first.to_json()) == first
     assert again.rows_made == 0
     assert again.phases == first.phases
+
+
+def test_a_damaged_store_is_made_again(prepared: PreparedDataset, tmp_path: Path) -> None:
+    with keep(spec_of(), prepared, tmp_path) as first:
+        pass
+    store = Path(first.phases[1]["train"][0])
+    content = (store / "shard-00000.arrow").read_bytes()
+    (store / "shard-00000.arrow").write_bytes(content[:-9])
+
+    with keep(spec_of(), prepared, tmp_path) as again:
+        assert (store / "shard-00000.arrow").read_bytes() == content
+
+    assert again.phases == first.phases
+    assert 0 < again.rows_made < first.rows_made
+
+
+class Heard(Silence):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def test_a_run_goes_on_where_nothing_can_be_kept(prepared: PreparedDataset, tmp_path: Path) -> None:
+    # A file lies where the folder of all stores is to be.
+    (tmp_path / "stores").mkdir()
+    (tmp_path / "stores" / "activations").write_bytes(b"")
+    heard = Heard()
+    spec = spec_of(cache={"mode": "auto"})
+
+    with keep(spec, prepared, tmp_path, listener=heard) as kept:
+        assert kept.phases == {}
+    with pytest.raises(CacheError), keep(spec_of(), prepared, tmp_path):
+        pass
+
+    (event,) = heard.events
+    assert event["kind"] == "not_kept"
+    assert "activations cannot be kept here" in str(event["problem"])
 
 
 def test_other_weights_are_kept_apart(prepared: PreparedDataset, tmp_path: Path) -> None:
