@@ -136,12 +136,17 @@ class _TimeLeft:
         return work
 
     def _cost(self, phase: PhasePlan) -> float:
-        """Return multiply-adds of a row: one pass forward, two back to the lowest trained group."""
+        """Return multiply-adds of a row: one pass forward, two back to the lowest trained group.
+
+        Layers whose work is kept do not run.
+        """
         assert self.plan is not None
         model = self.plan.model
         groups = [(group.name, group.flops_per_row) for group in model.groups]
         groups += [(f"heads.{head.name}", head.flops_per_row) for head in model.heads]
         trained = [phase.ledger.trains(name) for name, _ in groups]
         lowest = trained.index(True) if True in trained else len(groups)
-        forward = sum(flops for _, flops in groups)
-        return forward + 2 * sum(flops for _, flops in groups[lowest:])
+        kept = phase.prefix.cut if phase.prefix and phase.prefix.keeps else 0
+        forward = sum(flops for _, flops in groups[kept:])
+        backward = 2 * sum(flops for _, flops in groups[lowest:])
+        return (forward + backward) * (phase.image_size / model.image_size) ** 2

@@ -132,6 +132,44 @@ def test_lines_come_at_intervals_where_there_is_no_terminal(
     assert "left 0:" in lines[0]
 
 
+def time_left(plan: RunPlan) -> str:
+    """Return what is said to be left after ten seconds, and the first eleven steps."""
+    from rayft.cli.progress import Progress
+
+    clock, text = Clock(), io.StringIO()
+    with Progress(Console(file=text, width=200), clock=clock) as progress:
+        progress.on_plan(plan)
+        progress.on_event({"kind": "phase", "index": 0, "name": "probe", "step": 0})
+        clock.now += 10
+        epoch = {"phase": "x", "phase_index": 0, "epoch": 1, "step": 11, "best": False}
+        progress.on_event({"kind": "epoch", "metrics": {}, **epoch})
+    return text.getvalue().rpartition("left ")[2].strip()
+
+
+def test_the_time_left_knows_what_steps_of_other_sizes_cost(planned: Planned) -> None:
+    phases = [
+        {"name": "small", "train": ["all"], "for": "1 epochs", "lr": 0.01, "image_size": 16},
+        {"name": "whole", "train": ["all"], "for": "1 epochs", "lr": 0.01},
+    ]
+
+    assert time_left(planned(phases=phases)) == "0:40"
+
+
+def test_the_time_left_knows_that_frozen_layers_do_not_run_again(planned: Planned) -> None:
+    phases = [
+        {"name": "tune", "train": ["heads", "last 1"], "for": "1 epochs", "lr": 0.01},
+        {"name": "probe", "train": ["heads"], "for": "1 epochs", "lr": 0.01},
+    ]
+    plan = planned(phases=phases)
+    whole = time_left(plan)
+    tune, probe = plan.phases
+    assert probe.prefix is not None
+    kept = replace(probe, prefix=replace(probe.prefix, keeps=True))
+
+    assert whole != "0:00"
+    assert time_left(replace(plan, phases=(tune, kept))) < whole
+
+
 def test_what_had_to_be_done_to_weights_is_said() -> None:
     from rayft.cli.progress import Progress
 
