@@ -24,6 +24,8 @@ class Pool:
     size: int
     num_cpus: float
     num_gpus: float
+    custom: Mapping[str, float]
+    """Other resources that each reserves, by name."""
     environment: Mapping[str, str]
     """Environment variables that an actor needs and does not inherit."""
     works_at_once: int
@@ -57,6 +59,7 @@ def run_on_actors(
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
         runtime_env=environment,
+        resources=dict(pool.custom),
         compute=ActorPoolStrategy(
             size=pool.size,
             max_tasks_in_flight_per_actor=pool.works_at_once,

@@ -99,7 +99,7 @@ class Kept:
         if key not in self._opened:
             cache = self._dataset.ref.cache.open()
             stores = [ActivationStore.open(Location(place), cache) for place in places]
-            ids = kept_ids(self._dataset, split, is_random=is_random(phase, split))
+            ids = kept_ids(self._dataset, phase, split)
             self._opened[key] = KeptRows(ids, stores)
         return self._opened[key]
 
@@ -109,20 +109,22 @@ def is_random(phase: PhasePlan, split: SplitName) -> bool:
     return split == "train" and phase.prefix is not None and phase.prefix.views is not None
 
 
-def kept_ids(dataset: Dataset, split: SplitName, *, is_random: bool) -> Ids:
+def kept_ids(dataset: Dataset, phase: PhasePlan, split: SplitName) -> Ids:
     """Return the ids [N], ascending, of the rows that are kept together with those of a split.
 
     Images that nothing changes at random are the same in every split, so the rows of all splits
     of a source are kept together, and runs that split them in another way find them. Random views
     are needed of training rows only.
     """
+    assert phase.prefix is not None
     chosen = dataset.splits[split]
-    if is_random:
+    if is_random(phase, split):
         return chosen.row_ids
     same = [
-        other.row_ids
-        for other in dataset.splits.values()
-        if other.store.manifest.key == chosen.store.manifest.key
+        dataset.splits[other].row_ids
+        for other in phase.prefix.splits
+        if not is_random(phase, other)
+        and dataset.splits[other].store.manifest.key == chosen.store.manifest.key
     ]
     return np.unique(np.concatenate(same))
 

@@ -15,6 +15,8 @@ from rayft.plan.prefix import PrefixPlan
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.store.dataset import Dataset
 
+_LIBRARIES = ("rayft", "torch", "torchvision", "timm", "numpy", "pillow")
+"""What makes the rows, and may make others in another version."""
 _FORMAT = 1
 """Raised whenever equal keys would no longer mean equal rows."""
 
@@ -36,7 +38,7 @@ class WantedStore:
 
 
 def wanted_stores(
-    plan: RunPlan, phase: PhasePlan, dataset: Dataset, *, weights: str
+    plan: RunPlan, phase: PhasePlan, dataset: Dataset, *, weights: str, instructions: str
 ) -> Iterator[tuple[SplitName, tuple[WantedStore, ...]]]:
     """Yield for each split whose rows are kept in a phase the stores of its views.
 
@@ -45,12 +47,13 @@ def wanted_stores(
         phase: one that keeps what its prefix makes.
         dataset: the rows.
         weights: digest of the weights and buffers of the prefix.
+        instructions: of the processor that makes the rows.
     """
     prefix = phase.prefix
     assert prefix is not None
     for split in prefix.splits:
         random = is_random(phase, split)
-        ids = kept_ids(dataset, split, is_random=random)
+        ids = kept_ids(dataset, phase, split)
         rows = ids_digest(dataset, split, ids)
         views = range(prefix.views or 1) if random else (None,)
         yield (
@@ -61,7 +64,7 @@ def wanted_stores(
                     split=split,
                     view=view,
                     row_ids=ids,
-                    key=_key(plan, prefix, weights=weights, rows=rows, view=view),
+                    key=_key(plan, prefix, weights=weights, rows=rows, view=view, on=instructions),
                     about=_about(plan, prefix, view=view),
                 )
                 for view in views
@@ -69,7 +72,9 @@ def wanted_stores(
         )
 
 
-def _key(plan: RunPlan, prefix: PrefixPlan, *, weights: str, rows: str, view: int | None) -> str:
+def _key(
+    plan: RunPlan, prefix: PrefixPlan, *, weights: str, rows: str, view: int | None, on: str
+) -> str:
     spec = plan.spec
     made_from = {
         "format": _FORMAT,
@@ -85,10 +90,12 @@ def _key(plan: RunPlan, prefix: PrefixPlan, *, weights: str, rows: str, view: in
         # What the last bits depend on.
         "batch": prefix.rows,
         "device": plan.resources.device,
+        "instructions": on,
+        "reduction": spec.reduction.kind,
         "threads": plan.resources.threads_per_worker,
         "precision": plan.precision,
         "memory_format": spec.memory_format,
-        "versions": {name: version(name) for name in ("rayft", "torch", "numpy")},
+        "versions": {name: version(name) for name in _LIBRARIES},
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 

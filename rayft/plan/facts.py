@@ -131,6 +131,8 @@ class ClusterFacts:
     """What a worker with the default settings would compute on."""
     disk_free_bytes: int
     """Free bytes where `storage_path` lies."""
+    kept_bytes: int = 0
+    """Bytes there that are kept of frozen layers."""
     nodes: tuple[NodeFacts, ...] = ()
     """Nodes that there are, and that can be added as far as the cluster says; empty where only the
     totals are known."""

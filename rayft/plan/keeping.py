@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from rayft.errors import Problem, SpecError
 from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds, SplitName
 from rayft.plan.ledger import Ledger
+from rayft.plan.order import is_remote
 from rayft.plan.prefix import Dtype, PrefixPlan, frozen_groups, prefix_rows
 from rayft.plan.prefix_costs import FORWARD_AND_BACKWARD, paces_at, prefix_costs
 from rayft.spec.run import RunSpec
@@ -16,7 +17,7 @@ from rayft.spec.size import parse_size
 MOST_AUTO_VIEWS = 8
 """Views that `cache.views: auto` keeps at most."""
 _AUTO_BUDGET = 0.3
-"""Share of the free disk that may be kept with `cache.budget: auto`."""
+"""Share of the disk that is free, or kept already, with `cache.budget: auto`."""
 _LEAST_USES = 2
 """With `auto` each kept view is used at least so often, or it would not pay."""
 _LEAST_SHARE = 0.2
@@ -50,11 +51,19 @@ class Machine:
     precision: Literal["fp32", "bf16"]
 
 
-def cache_budget(spec: RunSpec, cluster: ClusterFacts) -> int:
-    """Return the bytes that may be kept under the run's `storage_path`."""
-    if spec.cache.budget != "auto":
-        return parse_size(spec.cache.budget)
-    return int(cluster.disk_free_bytes * _AUTO_BUDGET)
+def cache_budget(spec: RunSpec, data: DataFacts, cluster: ClusterFacts) -> int:
+    """Return the bytes that may be kept under the run's `storage_path`.
+
+    In an object store it is no more than each machine can hold beside the rows themselves: batches
+    are random, so all of it is read in every epoch.
+    """
+    asked = None if spec.cache.budget == "auto" else parse_size(spec.cache.budget)
+    if is_remote(spec):
+        held = max(0, parse_size(spec.data.local_cache.budget) - data.stored_bytes)
+        return held if asked is None else min(asked, held)
+    if asked is not None:
+        return asked
+    return int((cluster.disk_free_bytes + cluster.kept_bytes) * _AUTO_BUDGET)
 
 
 def plan_prefixes(
@@ -70,8 +79,10 @@ def plan_prefixes(
     make is not known before the run.
 
     Raises:
-        SpecError: `cache.mode` is `require`, and no phase can keep anything.
+        SpecError: `cache.mode` is `require`, and no phase can keep anything; or `cache.dtype` does
+            not suit the precision.
     """
+    _check_dtype(spec, machine)
     found: list[PrefixPlan | None] = []
     still_pretrained = len(model.groups)
     kept: dict[tuple[int, int | None], int] = {}
@@ -96,6 +107,17 @@ def plan_prefixes(
         found.append(plan)
     _check_required(spec, found)
     return tuple(found)
+
+
+def _check_dtype(spec: RunSpec, machine: Machine) -> None:
+    if machine.precision == "bf16" and spec.cache.dtype in ("fp32", "fp16"):
+        raise SpecError(
+            Problem(
+                "cache.dtype",
+                f"the layers compute in bf16, and {spec.cache.dtype} can hold no more of it",
+                "remove it, or use precision: fp32",
+            )
+        )
 
 
 def _check_required(spec: RunSpec, found: Sequence[PrefixPlan | None]) -> None:
@@ -166,7 +188,10 @@ class _Asked:
         return tuple(
             split
             for split in wanted
-            if split in self.data.counts and (split != "test" or self.is_last)
+            if split in self.data.counts
+            # Several views of an image in evaluation are made of the image.
+            and (split == "train" or self.spec.test_time is None)
+            and (split != "test" or self.is_last)
         )
 
     @property

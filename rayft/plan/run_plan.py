@@ -144,7 +144,7 @@ def make_plan(
     )
     check_batch_norm(spec, resources)
     check_augmentation(spec, resources)
-    kept_bytes = cache_budget(spec, cluster)
+    kept_bytes = cache_budget(spec, data, cluster)
     prefixes = plan_prefixes(
         spec,
         model,

@@ -82,7 +82,9 @@ def _spec(checkpoint: Checkpoint, overrides: Sequence[str]) -> RunSpec:
     assert isinstance(data, dict)
     # Figures must not depend on who evaluates: same arithmetic as in training, in this process.
     fixed = ["scaling.num_workers=0", f"precision={checkpoint.manifest['precision']}"]
-    return spec_from_data(data, [*fixed, *overrides])
+    spec = spec_from_data(data, [*fixed, *overrides])
+    # Nothing is kept for one pass over the rows.
+    return spec.model_copy(update={"cache": spec.cache.model_copy(update={"mode": "off"})})
 
 
 def _check_channels(checkpoint: Checkpoint, spec: RunSpec, folder: Location) -> None:

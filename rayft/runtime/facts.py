@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import psutil
@@ -15,6 +16,8 @@ from rayft.runtime.each_node import NoAnswer, Node, alive_nodes, ask_each, own_n
 from rayft.runtime.growth import Growth, growth_of
 from rayft.runtime.machine import Machine, memory_bytes, this_machine
 from rayft.storage.location import Location
+from rayft.storage.roots import store_root_of
+from rayft.store.activation_use import FOLDER
 
 _SLOW_BF16 = ("V100", "P100", "T4", "P4", "K80")
 _WAIT_S = 60.0
@@ -28,9 +31,9 @@ def cluster_facts(storage: Location) -> ClusterFacts:
     Args:
         storage: the folder of all runs.
     """
-    disk = _disk_free(storage)
+    disk, kept = _disk_free(storage), _kept_bytes(storage)
     if ray.is_initialized():
-        return _ray_facts(disk)
+        return replace(_ray_facts(disk), kept_bytes=kept)
     gpus = torch.cuda.device_count()
     cpus = float(available_cpus())
     memory = memory_bytes()
@@ -49,6 +52,7 @@ def cluster_facts(storage: Location) -> ClusterFacts:
         bf16=_own_bf16(),
         device=_own_device(),
         disk_free_bytes=disk,
+        kept_bytes=kept,
         nodes=(here,),
     )
 
@@ -148,6 +152,12 @@ def _gpu_bf16(nodes: Iterable[NodeFacts], machines: Iterable[Machine]) -> bool:
 
 def _cpu_bf16(machines: Iterable[Machine]) -> bool:
     return _own_cpu_bf16() and all(machine.cpu_bf16 for machine in machines)
+
+
+def _kept_bytes(storage: Location) -> int:
+    """Return the bytes that are kept of frozen layers; on a disk only, where they are counted."""
+    kept = store_root_of(storage) / FOLDER
+    return sum(file.size for file in kept.files()) if storage.is_local else 0
 
 
 def _disk_free(storage: Location) -> int:

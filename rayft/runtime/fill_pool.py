@@ -14,6 +14,10 @@ from rayft.engine.fill import Filler, FillWork
 from rayft.models.model import FineTuneModel
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.allocator import keep_freed_memory
+from rayft.runtime.nodes import check_nodes
+from rayft.runtime.signals import StopRequest
+from rayft.runtime.waiting import wait_for_room
+from rayft.storage.location import Location
 from rayft.store.activation_work import ActivationReport
 from rayft.store.dataset import DatasetRef, open_dataset
 
@@ -24,6 +28,7 @@ def run_on_ray(
     model: FineTuneModel,
     works: Sequence[FillWork],
     *,
+    storage: Location,
     environment: Mapping[str, str],
 ) -> Iterator[tuple[str, ActivationReport]]:
     """Make shards of kept rows; gives for each the key of its store and its report, in any order.
@@ -33,13 +38,23 @@ def run_on_ray(
         dataset: its rows.
         model: with the weights that the run begins with.
         works: the shards, at least one.
+        storage: the folder of all runs, which every node must see.
         environment: variables that the actors need and do not inherit.
+
+    Raises:
+        ClusterError: the nodes that were waited for did not come, or differ from the driver.
     """
     resources = plan.resources
+    # Ray Data would wait without end, and say nothing.
+    wait_for_room(resources, wait_s=plan.spec.scaling.wait_s, request=StopRequest())
+    if resources.must_wait:
+        # Nodes have come since the others were checked.
+        check_nodes(storage)
     pool = Pool(
         size=min(resources.num_workers, len(works)),
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
+        custom=dict(resources.custom_per_worker),
         environment=environment,
         works_at_once=1,
     )

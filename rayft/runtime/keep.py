@@ -4,16 +4,16 @@ The work of all stores that are missing is one execution of a pool of actors, or
 Where nothing can be kept, the run goes on and makes it in every epoch, with the same result.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 
 from rayft.engine.build import new_model
-from rayft.engine.checkpoint_reading import read_checkpoint
+from rayft.engine.checkpoint_reading import read_checkpoint, read_manifest
 from rayft.engine.device import Device
 from rayft.engine.fill import Filler, FillWork
 from rayft.engine.prefix import row_shape
@@ -35,9 +35,6 @@ from rayft.store.activation_request import ActivationRequest
 from rayft.store.activation_use import in_use, place_of
 from rayft.store.activation_work import ActivationReport, ActivationWork
 from rayft.store.dataset import Dataset, DatasetRef, open_dataset
-
-if TYPE_CHECKING:
-    pass
 
 Reports = Iterator[tuple[str, ActivationReport]]
 
@@ -91,15 +88,19 @@ def keeping(
         DataError: a row cannot be read.
         Stopped: a signal asked for it; what was made is kept.
     """
-    phases = [phase for phase in plan.phases if phase.prefix and phase.prefix.keeps]
+    phases = _phases_to_come(plan, beginning.folder)
     if not phases:
         yield KeptRef(phases={}, rows_made=0)
         return
     with ExitStack() as stack:
         try:
-            with stopping_on_signals():
-                job = _Fill(plan, beginning, environment)
-                ref = job.keep(phases, stack, store_root=store_root, listener=listener)
+            with stopping_on_signals() as check, ExitStack() as uses:
+                ref = _Fill(plan, beginning, environment, check).keep(
+                    phases, uses, store_root=store_root, listener=listener
+                )
+                check()
+                # From here on they are in use until the run ends; before, until something fails.
+                stack.enter_context(uses.pop_all())
         except StoppedBySignal as stopped:
             what = "stopped as asked, before the first step of this attempt"
             fix = "run the same command again to go on"
@@ -111,6 +112,17 @@ def keeping(
             listener.on_event({"kind": "not_kept", "problem": error.problems[0].what})
             ref = KeptRef(phases={}, rows_made=0)
         yield ref
+
+
+def _phases_to_come(plan: RunPlan, folder: RunFolder) -> list[PhasePlan]:
+    """Return the phases that keep something and are not over yet."""
+    newest, first = folder.newest_checkpoint(), 0
+    if newest is not None:
+        position = read_manifest(newest)["position"]
+        assert isinstance(position, dict)
+        # The last phase also gives what the test split is evaluated on.
+        first = min(int(str(position["phase"])), len(plan.phases) - 1)
+    return [phase for phase in plan.phases[first:] if phase.prefix and phase.prefix.keeps]
 
 
 def _model(plan: RunPlan, beginning: Beginning) -> FineTuneModel:
@@ -127,9 +139,14 @@ def _model(plan: RunPlan, beginning: Beginning) -> FineTuneModel:
 
 class _Fill:
     def __init__(
-        self, plan: RunPlan, beginning: Beginning, environment: Mapping[str, str] | None
+        self,
+        plan: RunPlan,
+        beginning: Beginning,
+        environment: Mapping[str, str] | None,
+        check: Callable[[], None],
     ) -> None:
         self._plan = plan
+        self._check = check
         self._environment = environment
         self._model = _model(plan, beginning)
         self._ref = beginning.dataset
@@ -148,8 +165,14 @@ class _Fill:
         found: dict[int, dict[SplitName, tuple[str, ...]]] = defaultdict(dict)
         for phase in phases:
             assert phase.prefix is not None
-            digest = prefix_digest(self._model.backbone, phase.prefix.cut)
-            for split, views in wanted_stores(self._plan, phase, self._dataset, weights=digest):
+            wanted = wanted_stores(
+                self._plan,
+                phase,
+                self._dataset,
+                weights=prefix_digest(self._model.backbone, phase.prefix.cut),
+                instructions=torch.backends.cpu.get_cpu_capability(),
+            )
+            for split, views in wanted:
                 stores |= {view.key: view for view in views}
                 found[phase.index][split] = tuple(
                     str(place_of(store_root, view.key)) for view in views
@@ -180,13 +203,15 @@ class _Fill:
             total = sum(len(work.row_ids) for work in works)
             if works:
                 listener.on_stage("running the frozen layers once")
-            done = 0
-            for key, report in self._run(works):
+            left, done = Counter(work.key for work in works), 0
+            for key, report in self._run(works, store_root.parent):
                 builds[key].take(report)
+                left[key] -= 1
+                if not left[key]:
+                    builds[key].commit()
                 done += report.record.rows
                 listener.on_rows(done, total)
-            for build in builds.values():
-                build.commit()
+                self._check()
         return total
 
     def _request(self, wanted: WantedStore) -> ActivationRequest:
@@ -200,14 +225,19 @@ class _Fill:
             num_rows=len(wanted.row_ids),
         )
 
-    def _run(self, works: Sequence[FillWork]) -> Reports:
+    def _run(self, works: Sequence[FillWork], storage: Location) -> Reports:
         if not works:
             return iter(())
         if self._environment is not None:
             from rayft.runtime.fill_pool import run_on_ray
 
             return run_on_ray(
-                self._plan, self._ref, self._model, works, environment=self._environment
+                self._plan,
+                self._ref,
+                self._model,
+                works,
+                storage=storage,
+                environment=self._environment,
             )
         return _run_here(self._plan, self._dataset, self._model, works)
 

@@ -129,6 +129,7 @@ def run_on_ray(
             size=scale.workers,
             num_cpus=scale.lanes,
             num_gpus=1 if scale.device == "cuda" else 0,
+            custom={},
             environment=worker_environment(owns_cluster=owns),
             works_at_once=_CHUNKS_AT_ONCE,
         )

@@ -20,7 +20,8 @@ class CacheSpec(Spec):
     runs the frozen layers in every epoch; `require` refuses a run in which no phase can keep it."""
     budget: SizeText | Literal["auto"] = "auto"
     """Most bytes of all kept rows under a `storage_path`, those of other runs included; what was
-    used longest ago makes room. `auto` is 30 % of the free disk."""
+    used longest ago makes room. `auto` is 30 % of what is free on the disk, or kept already; in an
+    object store it is what `data.local_cache` has room for beside the rows."""
     views: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
     """Random views of each row that are kept, where there is augmentation; epochs take them in
     turn. `auto` weighs their time against that of new views in every epoch."""

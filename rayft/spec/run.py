@@ -205,6 +205,15 @@ class RunSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _views_are_random(self) -> Self:
+        if self.cache.views != "auto" and not self.augment:
+            raise ValueError(
+                "cache.views has no effect without augment, where every image has one view; "
+                "remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _colours_need_colour(self) -> Self:
         channels = self.data.channels
         for place, operation in enumerate(self.augment):

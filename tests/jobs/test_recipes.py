@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import struct
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,10 +77,27 @@ def _as_tar(at: Path, first_seed: int) -> str:
     return str(at / "part-{0000..0000}.tar")
 
 
+def _as_idx(at: Path, first_seed: int) -> str:
+    """Write grey pictures of ten classes as torchvision keeps Fashion-MNIST."""
+    raw = at / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    generator = np.random.default_rng(first_seed)
+    labels = np.arange(80, dtype=np.uint8) % 10
+    images = generator.integers(0, 96, (len(labels), 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label : 2 * label + 6] += np.uint8(128)
+    for part in ("train", "t10k"):
+        for name, values in (("images-idx3", images), ("labels-idx1", labels)):
+            head = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+            (raw / f"{part}-{name}-ubyte").write_bytes(head + values.tobytes())
+    return str(at)
+
+
 Writer = Callable[[Path, int], str]
 RECIPES: dict[str, tuple[str, Writer, Sequence[str]]] = {
     "cifar10": ("data.{}", _as_folders, ("2 steps", "3 steps")),
     "cifar10-mobilenet": ("data.{}.path", _as_parquet, ("2 steps", "3 steps")),
+    "fashion-mnist": ("data.{}.root", _as_idx, ("2 steps", "3 steps")),
     "imagenet-8gpu": ("data.{}.path", _as_tar, ("1 steps", "1 steps", "2 steps")),
 }
 
@@ -98,6 +116,11 @@ def test_a_recipe_trains_on_a_few_pictures(name: str, tmp_path: Path) -> None:
         f"storage_path={tmp_path / 'runs'}",
         *SMALL,
         *(f"phases.{index}.for={length}" for index, length in enumerate(lengths)),
+        *(
+            f"phases.{index}.image_size=24"
+            for index, phase in enumerate(rayft.load_spec(JOBS / f"{name}.yaml").spec.phases)
+            if phase.image_size
+        ),
     ]
     spec = rayft.load_spec(JOBS / f"{name}.yaml", overrides).spec
 

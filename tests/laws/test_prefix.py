@@ -1,5 +1,6 @@
 """Law 6: what frozen layers make may be kept, or made in every epoch: no bit depends on it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,31 @@ def test_layers_that_trained_before_are_made_again(
 
     same(cached, run(spec, prepared, tmp_path / "made"))
     assert np.isfinite(losses(cached)[-1][1])
+
+
+@pytest.mark.parametrize("augment", [[], FLIPS])
+def test_as_many_rows_are_made_as_the_plan_says(
+    prepared: PreparedDataset, tmp_path: Path, augment: list[Any]
+) -> None:
+    spec = spec_of(augment=augment)
+    planned = [each.prefix for each in make_test_plan(spec, prepared).phases]
+    rows = [each.bytes // (4 * math.prod(each.shape)) for each in planned if each]
+
+    with keep(spec, prepared, tmp_path) as kept:
+        assert kept.rows_made == sum(rows)
+
+
+def test_a_run_that_goes_on_keeps_for_the_phases_to_come(
+    prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    spec = spec_of()
+    with keep(spec, prepared, tmp_path) as first:
+        checkpoints = tmp_path / spec.name / "checkpoints"
+        stopped = run_group(spec, prepared, checkpoints, kept=first, stop_after=17)
+        assert stopped is not None
+        assert stopped.error == "stopped"
+
+    # The weights come from the checkpoint, and below the cut they are those of before.
+    with keep(spec, prepared, tmp_path) as again:
+        assert again.phases == {1: first.phases[1]}
+        assert again.rows_made == 0

@@ -8,7 +8,7 @@ from rayft.errors import SpecError
 from rayft.plan.facts import ModelFacts, Paces, Speeds
 from rayft.plan.prefix import PrefixPlan, prefix_rows
 from rayft.plan.run_plan import RunPlan
-from tests.unit.plan.conftest import FAST
+from tests.unit.plan.conftest import FAST, spec
 
 Planned = Callable[..., RunPlan]
 FLIP = [{"kind": "horizontal_flip"}]
@@ -202,3 +202,27 @@ def test_a_prefix_runs_on_a_divisor_of_the_batch_where_it_can(
     rows: int, device: Any, expected: int
 ) -> None:
     assert prefix_rows(rows, device) == expected
+
+
+def test_nothing_is_kept_for_evaluations_of_several_views(planned: Planned) -> None:
+    found = only(planned, phase(["heads"], 10), test_time={"horizontal_flip": True})
+
+    assert found.splits == ("train",)
+
+
+def test_in_an_object_store_what_is_kept_must_fit_beside_the_rows(planned: Planned) -> None:
+    remote = {"storage_path": "s3://bucket/runs"}
+    cache = {**spec().data.model_dump(mode="json"), "local_cache": {"budget": "4 MB"}}
+
+    # 100,000 rows of 10 numbers are 4 MB, and the rows themselves take some of the budget.
+    found = only(planned, phase(["heads"], 10), rows=100_000, data=cache, **remote)
+    fits = only(planned, phase(["heads"], 10), rows=90_000, data=cache, **remote)
+
+    assert "exceed what is left" in found.reason
+    assert fits.keeps
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_layers_that_compute_in_bf16_are_kept_in_it(planned: Planned, dtype: str) -> None:
+    with pytest.raises(SpecError, match=f"cache.dtype: .*bf16, and {dtype} can hold no more"):
+        prefixes(planned, phase(["heads"], 10), cache={"dtype": dtype}, precision="bf16")
