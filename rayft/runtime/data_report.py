@@ -11,9 +11,9 @@ from rayft.data.prepare import BuiltStores, build_stores
 from rayft.data.report.build import DataReport, make_report
 from rayft.data.report.write import report_json, write_report
 from rayft.errors import DataError, Problem
-from rayft.models.facts import model_facts
 from rayft.plan.storage import stored_size
 from rayft.runtime.predict_scale import cpus_here
+from rayft.runtime.preflight import input_size
 from rayft.spec.data import BadRowsSpec
 from rayft.spec.run import RunSpec
 from rayft.storage.location import Location
@@ -91,12 +91,7 @@ def report_data(request: ReportRequest, *, use_ray: bool, listener: Listener) ->
         # Now, and not after minutes of work.
         (folder / ".rayft").write_bytes(b"")
         (folder / ".rayft").delete()
-    size = model_facts(
-        spec.model,
-        num_classes=2,
-        image_size=spec.data.image_size,
-        channels=spec.data.channels,
-    ).image_size
+    size = input_size(spec)
     stores = build_stores(
         spec.data.model_copy(update={"bad_rows": BadRowsSpec(limit=1.0)}),
         base_dir=request.base_dir,

@@ -66,7 +66,7 @@ def plan_before(spec: RunSpec, places: Places) -> RunPlan:
     Raises:
         RequestError: the request cannot be honoured.
     """
-    size = _input_size(spec)
+    size = input_size(spec)
     data = estimate_dataset(
         spec.data,
         base_dir=places.base_dir,
@@ -154,7 +154,7 @@ def prepare_rows(
     Raises:
         DataError: a source breaks the contract.
     """
-    size = _input_size(spec)
+    size = input_size(spec)
     return prepare_dataset(
         spec.data,
         base_dir=places.base_dir,
@@ -184,8 +184,13 @@ def plan_prepared(
     return _plan(spec, places, prepared.facts, model, speeds)
 
 
-def _input_size(spec: RunSpec) -> int:
-    """Return the image size; the classes do not matter for it."""
+def input_size(spec: RunSpec) -> int:
+    """Return the height and width in pixels that the backbone will see.
+
+    Raises:
+        ModelError: there is no such backbone, or it cannot take images of the size asked for.
+    """
+    # The classes do not matter for it.
     return model_facts(
         spec.model,
         num_classes=2,

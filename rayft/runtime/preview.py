@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from rayft.data.prepare import PreparedDataset, estimate_dataset
 from rayft.errors import DataError, Problem
 from rayft.feed.gather import gather_images
-from rayft.models.facts import model_facts
 from rayft.plan.facts import SplitName
 from rayft.plan.storage import stored_size
-from rayft.runtime.preflight import Places
+from rayft.runtime.preflight import Places, input_size
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import open_dataset
 from rayft.transforms.augment import center_crop, make_augmentation
@@ -45,7 +44,7 @@ def is_prepared(spec: RunSpec, places: Places) -> bool:
         spec.data,
         base_dir=places.base_dir,
         store_root=places.store_root,
-        stored_size=stored_size(spec, image_size=_image_size(spec)),
+        stored_size=stored_size(spec, image_size=input_size(spec)),
     )
     return facts.exact
 
@@ -83,7 +82,7 @@ def preview(
     rows = dataset.splits[split]
     row_ids = _first_of_each_class(rows.row_ids, rows.labels_of(rows.row_ids), num_rows)
     stored = gather_images(rows.store, row_ids, threads=1)
-    size = _image_size(spec)
+    size = input_size(spec)
     if split == "train":
         augment = make_augmentation(spec.augment, image_size=size, seed=spec.seed)
         views = {f"epoch {e}": augment(stored, row_ids, epoch=e) for e in range(num_views)}
@@ -109,13 +108,3 @@ def _first_of_each_class(
         starts, np.diff(starts, append=len(labels))
     )
     return row_ids[np.lexsort((labels, place))[:num_rows]]
-
-
-def _image_size(spec: RunSpec) -> int:
-    """Return the image size; the classes do not matter for it."""
-    return model_facts(
-        spec.model,
-        num_classes=2,
-        image_size=spec.data.image_size,
-        channels=spec.data.channels,
-    ).image_size

@@ -36,7 +36,7 @@ from rayft.data.digits import rows
 def few():
     return islice(rows(), 500)
 '''
-KEPT_BY_RAY_DATA = ("_AutoscalingCoordinatorActor", "_StatsActor")
+KEPT_BY_RAY_DATA = ("_AutoscalingCoordinatorActor", "_StatsActor", "ActorLocationTracker")
 """One of each stays on a cluster, beside the first driver, for all drivers that come later."""
 PHASES = "[{name: probe, train: [heads], for: 12 epochs, lr: 1e-2}]"
 
