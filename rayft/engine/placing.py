@@ -16,7 +16,7 @@ class DeviceBatch:
     """A batch on the device."""
 
     inputs: Tensor
-    """[n, 3, H, W] images, normalised fp32; or what the lowest groups made of them."""
+    """[n, C, H, W] images, normalised fp32; or what the lowest groups made of them."""
     cut: int
     """Depth groups that are done already."""
     targets: Targets

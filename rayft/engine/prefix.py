@@ -50,7 +50,7 @@ class FrozenPrefix:
 
     @torch.no_grad()
     def of_images(self, images: Tensor) -> Tensor:
-        """Return what the prefix makes of normalised images [n, 3, H, W], rounded as it is kept."""
+        """Return what the prefix makes of normalised images [n, C, H, W], rounded as it is kept."""
         with self._device.autocast():
             made = run_prefix(self._backbone, images, cut=self._plan.cut, rows=self._plan.rows)
         made = made.to(self._dtype).to(self._computed)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from rayft.errors import DataError, Problem
 from rayft.store.rows import RowStore
 from rayft.transforms.decode_batch import decode_batch
 
@@ -21,15 +22,19 @@ def gather_images(
         [N, S, S, C] of the store's size and channels.
 
     Raises:
-        DataError: a shard cannot be fetched.
-        ValueError: a stored file is damaged.
+        DataError: a shard cannot be fetched, or a stored file is damaged.
     """
     if store.manifest.stored_as == "decoded":
         return store.gather(row_ids)
-    return decode_batch(
-        store.gather_files(row_ids),
-        size=store.stored_size,
-        resize=store.manifest.resize,
-        threads=threads,
-        channels=store.manifest.channels,
-    )
+    files = store.gather_files(row_ids)
+    try:
+        return decode_batch(
+            files,
+            size=store.stored_size,
+            resize=store.manifest.resize,
+            threads=threads,
+            channels=store.manifest.channels,
+        )
+    except ValueError as error:
+        fix = "delete the folder and run `rayft prepare` again"
+        raise DataError(Problem(str(store.place), str(error), fix)) from error

@@ -16,7 +16,7 @@ def run_prefix(backbone: Backbone, images: Tensor, *, cut: int, rows: int) -> Te
 
     Args:
         backbone: its lowest groups in evaluation mode.
-        images: [n, 3, H, W], float, normalised, n at least 1.
+        images: [n, C, H, W], float, normalised, n at least 1.
         cut: where the backbone can be cut.
         rows: of every batch.
     """

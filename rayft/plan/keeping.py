@@ -19,7 +19,7 @@ MOST_AUTO_VIEWS = 8
 _AUTO_BUDGET = 0.3
 """Share of the disk that is free, or kept already, with `cache.budget: auto`."""
 _LEAST_USES = 2
-"""With `auto` each kept view is used at least so often, or it would not pay."""
+"""Epochs that `cache.views: auto` has for each kept view at least, or it would not pay."""
 _LEAST_SHARE = 0.2
 """Share of a step's work below which new views in every epoch are preferred to kept ones."""
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}

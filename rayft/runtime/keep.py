@@ -204,6 +204,10 @@ class _Fill:
             if works:
                 listener.on_stage("running the frozen layers once")
             left, done = Counter(work.key for work in works), 0
+            for key in keys:
+                if not left[key]:
+                    # It is there, or a build that was killed had made all of its rows.
+                    builds[key].commit()
             for key, report in self._run(works, store_root.parent):
                 builds[key].take(report)
                 left[key] -= 1

@@ -1,6 +1,6 @@
 """The store of activations: what a frozen part of a model gives for every row, computed once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, final
@@ -144,18 +144,6 @@ class ActivationStore:
             pairs = zip(numbers.tolist(), within.tolist(), strict=True)
             found = np.concatenate([self._none, *(shards[n].rows[at] for n, at in pairs)])
         return found.reshape(-1, *self.shape)
-
-    def shards_of(self, places: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Return the number of the shard of each place [N].
-
-        Raises:
-            IndexError: a place is out of range.
-        """
-        return self._split(places)[0]
-
-    def fetch_ahead(self, shards: Iterable[int]) -> None:
-        """Begin to bring shards to this machine that will be needed soon."""
-        self._shards.ahead(shards)
 
     def verify(self) -> None:
         """Read every file and compare its hash with the manifest's.

@@ -13,6 +13,9 @@ from rayft.feed.kept import KeptRef
 from rayft.runtime.journal import Event
 from rayft.runtime.train import Silence
 from rayft.spec.run import RunSpec
+from rayft.storage.location import Location
+from rayft.store.activation_build import Build
+from rayft.store.activations import ActivationStore
 from tests.laws.harness import Result, keep, make_spec, make_test_plan, run_group
 
 WRITTEN: dict[str, Any] = make_spec().model_dump(mode="json", by_alias=True)
@@ -134,6 +137,24 @@ def test_a_damaged_store_is_made_again(prepared: PreparedDataset, tmp_path: Path
 
     assert again.phases == first.phases
     assert 0 < again.rows_made < first.rows_made
+
+
+def test_a_store_whose_rows_were_all_made_before_a_kill_is_finished(
+    prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(build: Build) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Build, "commit", killed)
+        with pytest.raises(KeyboardInterrupt), keep(spec_of(phases=[HEADS]), prepared, tmp_path):
+            pass
+
+    with keep(spec_of(phases=[HEADS]), prepared, tmp_path) as kept:
+        store = ActivationStore.open(Location(kept.phases[0]["train"][0]))
+
+    assert kept.rows_made == 0
+    assert store.num_rows > 0
 
 
 class Heard(Silence):

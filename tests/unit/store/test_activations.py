@@ -135,7 +135,6 @@ def test_a_remote_store_gives_the_same_rows_and_fetches_what_is_used(
     assert np.array_equal(found, rows[[19, 0, 15]])
     here = [cache.path_of(record).exists() for record in store.manifest.shards]
     assert here == [True, False, True]
-    store.fetch_ahead(store.shards_of([7, 8]).tolist())
     assert np.array_equal(pickle.loads(pickle.dumps(store)).gather([8]), rows[[8]])
     store.verify()
     (place / "shard-00001.arrow").delete()
