@@ -1,6 +1,7 @@
 """What the driver hands to every worker, and what a worker does with it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,17 +45,29 @@ class Job:
 
 
 def work(
-    job: Job, weights: LoadedWeights | None, *, ranks: Ranks, device: torch.device
+    job: Job,
+    weights: LoadedWeights | None,
+    *,
+    ranks: Ranks,
+    device: torch.device,
+    watch: Callable[[Events], Events] = lambda events: events,
 ) -> dict[str, float]:
     """Train from wherever the run stands to its end; on rank 0 also write the result.
 
     A deliberate end, good or bad, is written to the journal first: the driver must not have the
     run restarted.
+
+    Args:
+        job: the attempt.
+        weights: pretrained weights.
+        ranks: the processes that share a step.
+        device: where this one computes.
+        watch: given the journal, returns what rank 0 hands its events to instead.
     """
     folder = job.folder
     if folder.over_file(job.attempt).exists():
         return {}
-    events: Events = _journal(job) if ranks.rank == 0 else NoEvents()
+    events: Events = watch(_journal(job)) if ranks.rank == 0 else NoEvents()
     try:
         if job.plan.resources.num_workers:
             _check_node(job)

@@ -4,7 +4,9 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from rayft.data.prepare import PreparedDataset, estimate_dataset, prepare_dataset
 from rayft.data.statistics import channel_statistics
@@ -14,14 +16,14 @@ from rayft.errors import Problem, SpecError
 from rayft.metrics import check_metric
 from rayft.models.facts import check_image_sizes, model_facts
 from rayft.models.weights import LoadedWeights, load_weights, resolve_weights
-from rayft.plan.facts import DataFacts, ModelFacts, Speeds
+from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.resources import plan_resources
 from rayft.plan.run_plan import RunPlan, make_plan
 from rayft.plan.storage import stored_size
 from rayft.runtime.facts import cluster_facts
 from rayft.runtime.probe import measure_speeds
 from rayft.spec.data import ComputedNormalization, GivenNormalization
-from rayft.spec.model import BackboneSpec, RunWeights
+from rayft.spec.model import BackboneSpec, ModelSpec, RunWeights
 from rayft.spec.run import RunSpec
 from rayft.storage.check import check_storage
 from rayft.storage.location import Location
@@ -73,7 +75,7 @@ def plan_before(spec: RunSpec, places: Places) -> RunPlan:
         store_root=places.store_root,
         stored_size=stored_size(spec, image_size=size),
     )
-    return _plan(spec, places, data, _model_facts(spec, data))
+    return _plan(spec, data, _model_facts(spec, data), cluster_facts(places.storage_path))
 
 
 def check(spec: RunSpec, places: Places) -> RunPlan:
@@ -167,7 +169,12 @@ def prepare_rows(
 
 
 def plan_prepared(
-    spec: RunSpec, places: Places, prepared: PreparedDataset, *, speeds: Speeds | None = None
+    spec: RunSpec,
+    places: Places,
+    prepared: PreparedDataset,
+    *,
+    speeds: Speeds | None = None,
+    cluster: ClusterFacts | None = None,
 ) -> RunPlan:
     """Plan a run on its prepared dataset: every number is now exact.
 
@@ -176,12 +183,14 @@ def plan_prepared(
         places: where it reads and writes.
         prepared: its dataset.
         speeds: those of an earlier plan, so that nothing is measured twice.
+        cluster: what it runs on, where it has been asked already.
     """
     model = _model_facts(spec, prepared.facts)
     if isinstance(spec.data.normalize, ComputedNormalization):
         mean, std = channel_statistics(open_dataset(prepared.ref))
         model = replace(model, mean=mean, std=std)
-    return _plan(spec, places, prepared.facts, model, speeds)
+    cluster = cluster or cluster_facts(places.storage_path)
+    return _plan(spec, prepared.facts, model, cluster, speeds)
 
 
 def input_size(spec: RunSpec) -> int:
@@ -191,21 +200,29 @@ def input_size(spec: RunSpec) -> int:
         ModelError: there is no such backbone, or it cannot take images of the size asked for.
     """
     # The classes do not matter for it.
+    return _known_facts(spec, 2).image_size
+
+
+def _known_facts(spec: RunSpec, num_classes: int) -> ModelFacts:
+    """Return facts about a model, measured once: trials of a sweep ask for the same ones."""
+    model = spec.model.model_dump_json(by_alias=True)
+    return _measured_facts(model, num_classes, spec.data.image_size, spec.data.channels)
+
+
+@lru_cache(maxsize=64)
+def _measured_facts(
+    model: str, num_classes: int, image_size: int | Literal["auto"], channels: int
+) -> ModelFacts:
     return model_facts(
-        spec.model,
-        num_classes=2,
-        image_size=spec.data.image_size,
-        channels=spec.data.channels,
-    ).image_size
+        ModelSpec.model_validate_json(model),
+        num_classes=num_classes,
+        image_size=image_size,
+        channels=channels,
+    )
 
 
 def _model_facts(spec: RunSpec, data: DataFacts) -> ModelFacts:
-    facts = model_facts(
-        spec.model,
-        num_classes=len(data.classes),
-        image_size=spec.data.image_size,
-        channels=spec.data.channels,
-    )
+    facts = _known_facts(spec, len(data.classes))
     given = spec.data.normalize
     if isinstance(given, GivenNormalization):
         return replace(facts, mean=given.mean, std=given.std)
@@ -214,12 +231,11 @@ def _model_facts(spec: RunSpec, data: DataFacts) -> ModelFacts:
 
 def _plan(
     spec: RunSpec,
-    places: Places,
     data: DataFacts,
     model: ModelFacts,
+    cluster: ClusterFacts,
     speeds: Speeds | None = None,
 ) -> RunPlan:
-    cluster = cluster_facts(places.storage_path)
     _check_metrics(spec, data)
     sizes = {
         f"phases.{index}.image_size": phase.image_size

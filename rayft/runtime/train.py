@@ -9,10 +9,11 @@ import ray
 from rayft.data.prepare import PreparedDataset
 from rayft.engine.ports import Json
 from rayft.plan.run_plan import RunPlan
+from rayft.runtime.attempt import make_attempt
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.job import Job
 from rayft.runtime.journal import Event
-from rayft.runtime.keep import Beginning, keeping
+from rayft.runtime.keep import Beginning
 from rayft.runtime.launch import (
     connect_if_told,
     start_ray,
@@ -20,7 +21,7 @@ from rayft.runtime.launch import (
     train_on_ray,
     worker_environment,
 )
-from rayft.runtime.nodes import check_nodes, versions_here
+from rayft.runtime.nodes import check_nodes
 from rayft.runtime.preflight import (
     Places,
     check,
@@ -145,21 +146,19 @@ def _run(
 ) -> None:
     """Make one attempt at what is left of the run."""
     uses_ray = plan.resources.num_workers > 0
-    environment = worker_environment(owns_cluster=owns_cluster) if uses_ray else None
-    with keeping(
-        plan, beginning, store_root=store_root, environment=environment, listener=listener
-    ) as kept:
-        beginning.folder.sweep()
-        job = Job(
-            plan=plan,
-            dataset=beginning.dataset.to_json(),
-            kept=kept.to_json(),
-            storage_path=str(beginning.folder.place.parent),
-            attempt=beginning.folder.begin_attempt(),
-            versions=versions_here(),
-        )
+
+    def run(job: Job) -> None:
         listener.on_stage("starting workers" if uses_ray else "training")
         if uses_ray:
             train_on_ray(job, beginning.weights, listener.on_event, owns_cluster=owns_cluster)
         else:
             train_here(job, beginning.weights, listener.on_event)
+
+    make_attempt(
+        plan,
+        beginning,
+        run,
+        store_root=store_root,
+        environment=worker_environment(owns_cluster=owns_cluster) if uses_ray else None,
+        listener=listener,
+    )

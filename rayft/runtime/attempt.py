@@ -1,0 +1,44 @@
+"""One attempt at what is left of a run, whoever makes it: `rayft train`, or a trial of a sweep."""
+
+from collections.abc import Callable, Mapping
+
+from rayft.plan.run_plan import RunPlan
+from rayft.runtime.job import Job
+from rayft.runtime.keep import Beginning, Listener, keeping
+from rayft.runtime.nodes import versions_here
+from rayft.storage.location import Location
+
+
+def make_attempt(
+    plan: RunPlan,
+    beginning: Beginning,
+    run: Callable[[Job], None],
+    *,
+    store_root: Location,
+    environment: Mapping[str, str] | None,
+    listener: Listener,
+) -> None:
+    """Make what is to be kept of frozen layers, count the attempt, and run it.
+
+    Args:
+        plan: the run.
+        beginning: its rows, weights and folder.
+        run: trains.
+        store_root: the folder of all stores.
+        environment: as in `keeping`.
+        listener: hears of what is kept.
+    """
+    with keeping(
+        plan, beginning, store_root=store_root, environment=environment, listener=listener
+    ) as kept:
+        beginning.folder.sweep()
+        run(
+            Job(
+                plan=plan,
+                dataset=beginning.dataset.to_json(),
+                kept=kept.to_json(),
+                storage_path=str(beginning.folder.place.parent),
+                attempt=beginning.folder.begin_attempt(),
+                versions=versions_here(),
+            )
+        )
