@@ -161,6 +161,37 @@ def train(
 
 
 @app.command()
+def tune(  # noqa: PLR0913, PLR0917  each is an option
+    sweep: Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file of the sweep.")],
+    overrides: Overrides = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Show trials and what they share; start none.")
+    ] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show how its trials stand.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Ask it to save and stop, wherever it runs.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run many trials of a spec; the same command goes on after an interruption."""
+    with guarded(as_json=as_json, debug=debug) as out:
+        from rayft.cli import tune as commands
+
+        match plan_only, status, stop:
+            case False, False, False:
+                commands.run_sweep(sweep, overrides or (), out)
+            case True, False, False:
+                commands.show_sweep_plan(sweep, overrides or (), out)
+            case False, True, False:
+                commands.show_status(sweep, overrides or (), out)
+            case False, False, True:
+                commands.stop_sweep(sweep, overrides or (), out)
+            case _:
+                raise typer.BadParameter("--plan, --status and --stop exclude each other")
+
+
+@app.command()
 def evaluate(
     checkpoint: Annotated[str, typer.Argument(help="A run's folder, or one checkpoint of it.")],
     overrides: Overrides = None,

@@ -191,8 +191,14 @@ class Difference:
 
 def spec_differences(old: RunSpec, new: RunSpec) -> tuple[Difference, ...]:
     """Return the settings that differ, in the order of the spec; null counts as not set."""
-    before = dict(_flat(old.model_dump(mode="json", by_alias=True), ""))
-    after = dict(_flat(new.model_dump(mode="json", by_alias=True), ""))
+    return data_differences(
+        old.model_dump(mode="json", by_alias=True), new.model_dump(mode="json", by_alias=True)
+    )
+
+
+def data_differences(old: object, new: object) -> tuple[Difference, ...]:
+    """Return the places at which two trees of plain values differ, in their order."""
+    before, after = dict(_flat(old, "")), dict(_flat(new, ""))
     paths = list(dict.fromkeys([*before, *after]))
     found = [Difference(path, before.get(path), after.get(path)) for path in paths]
     return tuple(item for item in found if (type(item.old), item.old) != (type(item.new), item.new))

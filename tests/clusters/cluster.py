@@ -45,6 +45,7 @@ class Cluster:
     dashboard_port: int
     _stack: ExitStack
     _seen: dict[int, psutil.Process] = field(default_factory=dict)
+    _nodes: list[psutil.Process] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -73,8 +74,17 @@ class Cluster:
         count = self.num_nodes()
         words = [*before, RAY, "start", "--block", f"--address={self.address}", *arguments]
         words += ["--dashboard-agent-listen-port=0", "--disable-usage-stats"]
-        self._start(words, quiet_environment(**environment), f"node-{count}.log")
+        self._nodes.append(
+            self._start(words, quiet_environment(**environment), f"node-{count}.log")
+        )
         _wait_until(lambda: self.num_nodes() > count, "the node did not join")
+
+    def kill_node(self, place: int) -> None:
+        """Kill all processes of a node that was added, as when its machine goes."""
+        node = self._nodes[place]
+        for process in [node, *node.children(recursive=True)]:
+            with suppress(psutil.Error):
+                process.kill()
 
     def num_nodes(self) -> int:
         """Return the number of nodes that have joined and are alive."""
@@ -98,13 +108,16 @@ class Cluster:
                     self._seen.setdefault(process.pid, process)
         return [process for process in self._seen.values() if _alive(process)]
 
-    def _start(self, words: Sequence[str], environment: Mapping[str, str], log: str) -> None:
+    def _start(
+        self, words: Sequence[str], environment: Mapping[str, str], log: str
+    ) -> psutil.Process:
         with (self.folder / log).open("w") as output:
             process = subprocess.Popen(
                 words, stdout=output, stderr=output, env=environment, cwd=ROOT
             )
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
+        return psutil.Process(process.pid)
 
     def end(self) -> None:
         """End every process of this cluster, and no other."""
