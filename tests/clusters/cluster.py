@@ -74,7 +74,8 @@ class Cluster:
         count = self.num_nodes()
         words = [*before, RAY, "start", "--block", f"--address={self.address}", *arguments]
         words += ["--dashboard-agent-listen-port=0", "--disable-usage-stats"]
-        self._nodes.append(
+        node = self._start(words, quiet_environment(**environment), f"node-{count}.log")
+        self._nodes.append(node)
             self._start(words, quiet_environment(**environment), f"node-{count}.log")
         )
         _wait_until(lambda: self.num_nodes() > count, "the node did not join")
