@@ -76,8 +76,6 @@ class Cluster:
         words += ["--dashboard-agent-listen-port=0", "--disable-usage-stats"]
         node = self._start(words, quiet_environment(**environment), f"node-{count}.log")
         self._nodes.append(node)
-            self._start(words, quiet_environment(**environment), f"node-{count}.log")
-        )
         _wait_until(lambda: self.num_nodes() > count, "the node did not join")
 
     def kill_node(self, place: int) -> None:
