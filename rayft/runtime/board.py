@@ -8,6 +8,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayft.engine.ports import Json
 from rayft.metrics import check_metric
+from rayft.plan.stage_keys import stage_plan
 from rayft.plan.trials import Ending, Report, Unit
 from rayft.runtime.journal import Event
 from rayft.runtime.search import make_sampler
@@ -76,7 +77,7 @@ class Board:
         plan = self._planner.plan(point)
         if unit.kind == "stage":
             place = str(self._folder.stages)
-            plan = self._planner.renamed(plan, name=unit.name, storage_path=place)
+            plan = stage_plan(plan, unit.stops_before, name=unit.name, storage_path=place)
         return Member(trials=trials, plan=plan, dataset=self._planner.dataset(point).ref)
 
     def begin(self, unit: str, steps_done: Mapping[int, int]) -> frozenset[int]:

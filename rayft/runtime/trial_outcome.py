@@ -1,7 +1,6 @@
 """How far the run of a trial has come, and what became of it, read from its folder."""
 
 import time
-from collections.abc import Mapping
 
 from rayft.engine.checkpoint_reading import find_checkpoint, read_manifest
 from rayft.plan.trials import Ending
@@ -10,21 +9,12 @@ from rayft.runtime.folder import RunFolder
 
 def steps_done(folder: RunFolder) -> int:
     """Return the steps in a run's newest checkpoint."""
-    return _position(folder)["steps_done"]
-
-
-def has_reached(folder: RunFolder, phase: int) -> bool:
-    """Return whether a run's newest checkpoint stands before a phase, or later."""
-    return _position(folder)["phase"] >= phase
-
-
-def _position(folder: RunFolder) -> Mapping[str, int]:
     newest = folder.newest_checkpoint()
     if newest is None:
-        return {"phase": 0, "steps_done": 0}
+        return 0
     position = read_manifest(newest)["position"]
     assert isinstance(position, dict)
-    return {name: int(str(value)) for name, value in position.items()}
+    return int(str(position["steps_done"]))
 
 
 def finished_ending(trial: int, folder: RunFolder, started: float) -> Ending:

@@ -153,11 +153,6 @@ class TrialPlanner:
         self.ground.settled = replace(self.ground.settled, reserved=resources)
         self._plans.clear()
 
-    def renamed(self, plan: RunPlan, *, name: str, storage_path: str) -> RunPlan:
-        """Return a plan for another folder, where it computes the same."""
-        spec = plan.spec.model_copy(update={"name": name, "storage_path": storage_path})
-        return replace(plan, spec=spec)
-
     def tree(self, points: Sequence[Point]) -> StageTree:
         """Return the phases that trials share."""
         return grow({point.trial: self.plan(point) for point in points})

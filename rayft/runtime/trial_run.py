@@ -26,7 +26,6 @@ from rayft.runtime.sweep_folder import SweepFolder
 from rayft.runtime.trial_events import SweepStop, Tell, TrialEvents
 from rayft.runtime.trial_outcome import (
     finished_ending,
-    has_reached,
     steps_done,
     stopped_ending,
 )
@@ -142,10 +141,7 @@ class UnitRunner:
             return [finished_ending(member.trials[0], folder, started)], True
         stopped = over.union(*(each.stopped for each in events))
         endings = [stopped_ending(trial, folder, started) for trial in sorted(stopped)]
-        is_over = stopped >= set(member.trials) or (
-            unit.kind == "stage" and has_reached(folder, unit.stops_before)
-        )
-        return endings, is_over
+        return endings, stopped >= set(member.trials) or folder.result() is not None
 
     def _attempt(
         self,
@@ -158,7 +154,8 @@ class UnitRunner:
         with folder.locked():
             folder.check_checkpoints(on_damaged=Quiet().on_event)
             if unit.begins_from and not folder.has_checkpoints():
-                fork(RunFolder(self._folder.stages, unit.begins_from), folder, plan)
+                stage = RunFolder(self._folder.stages, unit.begins_from)
+                fork(stage, folder, plan, asked=plan.spec)
             beginning = self._beginning(member, folder)
 
             def run(job: Job) -> None:
