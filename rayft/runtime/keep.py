@@ -4,7 +4,7 @@ The work of all stores that are missing is one execution of a pool of actors, or
 Where nothing can be kept, the run goes on and makes it in every epoch, with the same result.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,15 +28,13 @@ from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.runtime.allocator import keep_freed_memory
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.journal import Event
+from rayft.runtime.keep_stores import Reports, Shards, StoreBuilder
 from rayft.runtime.stop_at_once import StoppedBySignal, stopping_on_signals
 from rayft.storage.location import Location
-from rayft.store.activation_build import building
 from rayft.store.activation_request import ActivationRequest
-from rayft.store.activation_use import in_use, place_of
+from rayft.store.activation_use import place_of
 from rayft.store.activation_work import ActivationReport, ActivationWork
 from rayft.store.dataset import Dataset, DatasetRef, open_dataset
-
-Reports = Iterator[tuple[str, ActivationReport]]
 
 
 class Listener(Protocol):
@@ -177,46 +175,17 @@ class _Fill:
                 found[phase.index][split] = tuple(
                     str(place_of(store_root, view.key)) for view in views
                 )
-        made = self._build(stores, stack, store_root=store_root, listener=listener)
-        return KeptRef(phases=dict(found), rows_made=made)
+        builder = StoreBuilder(
+            store_root, budget=self._plan.cache_budget, listener=listener, check=self._check
+        )
+        requests = {key: self._request(view) for key, view in stores.items()}
 
-    def _build(
-        self,
-        stores: Mapping[str, WantedStore],
-        stack: ExitStack,
-        *,
-        store_root: Location,
-        listener: Listener,
-    ) -> int:
-        """Build the stores that are missing; return the rows that were made."""
-        # In one order for all runs, or two of them could wait for each other.
-        keys = sorted(stores)
-        uses = {key: stack.enter_context(in_use(store_root, key)) for key in keys}
-        with ExitStack() as locks:
-            builds = {
-                key: locks.enter_context(
-                    building(uses[key], self._request(stores[key]), budget=self._plan.cache_budget)
-                )
-                for key in keys
-            }
-            works = [_fill_work(stores[key], shard) for key in keys for shard in builds[key].works]
-            total = sum(len(work.row_ids) for work in works)
-            if works:
-                listener.on_stage("running the frozen layers once")
-            left, done = Counter(work.key for work in works), 0
-            for key in keys:
-                if not left[key]:
-                    # It is there, or a build that was killed had made all of its rows.
-                    builds[key].commit()
-            for key, report in self._run(works, store_root.parent):
-                builds[key].take(report)
-                left[key] -= 1
-                if not left[key]:
-                    builds[key].commit()
-                done += report.record.rows
-                listener.on_rows(done, total)
-                self._check()
-        return total
+        def run(shards: Shards) -> Reports:
+            works = [_fill_work(stores[key], shard) for key, shard in shards]
+            return self._run(works, store_root.parent)
+
+        made = builder.build(requests, run, uses=stack)
+        return KeptRef(phases=dict(found), rows_made=made)
 
     def _request(self, wanted: WantedStore) -> ActivationRequest:
         prefix = self._plan.phases[wanted.phase].prefix
@@ -230,8 +199,6 @@ class _Fill:
         )
 
     def _run(self, works: Sequence[FillWork], storage: Location) -> Reports:
-        if not works:
-            return iter(())
         if self._environment is not None:
             from rayft.runtime.fill_pool import run_on_ray
 
@@ -259,7 +226,7 @@ def _fill_work(wanted: WantedStore, shard: ActivationWork) -> FillWork:
 
 def _run_here(
     plan: RunPlan, dataset: Dataset, model: FineTuneModel, works: Sequence[FillWork]
-) -> Reports:
+) -> Iterator[tuple[str, ActivationReport]]:
     before = torch.get_num_threads()
     torch.set_num_threads(plan.resources.threads_per_worker)
     keep_freed_memory()
