@@ -148,7 +148,8 @@ def _plan(asked: "_Asked", machine: Machine, *, left: int) -> PrefixPlan:
         num_workers=max(1, machine.num_workers),
     )
     against = against or _too_large(costs.bytes, left)
-    keeps, reason = not against, against or costs.pace(asked.phase.num_epochs)
+    can_keep = keeps = not against
+    reason = against or costs.pace(asked.phase.num_epochs)
     if keeps and asked.spec.cache.mode == "require":
         reason = f"asked for; {reason}"
     elif keeps and not costs.pays(asked.phase.num_epochs):
@@ -159,6 +160,7 @@ def _plan(asked: "_Asked", machine: Machine, *, left: int) -> PrefixPlan:
         is_whole=asked.is_whole,
         rows=prefix_rows(machine.rows_per_shard, machine.device) if asked.shape else 0,
         keeps=keeps,
+        can_keep=can_keep,
         reason=reason,
         views=views,
         dtype=asked.dtype(machine.precision),

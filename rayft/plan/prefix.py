@@ -32,6 +32,8 @@ class PrefixPlan:
     makes depend on their number. 0 where the network cannot be cut here."""
     keeps: bool
     """Whether what it makes is kept, instead of made again in every epoch."""
+    can_keep: bool
+    """Whether nothing stands against keeping it but the time that this takes."""
     reason: str
     views: int | None
     """Random views of each row that epochs take in turn, kept or not; None where each epoch has new
@@ -50,7 +52,7 @@ class PrefixPlan:
     kept_epoch_s: float
     """Predicted seconds of an epoch on what is kept."""
     fill_s: float
-    """Predicted seconds to make what is kept."""
+    """Predicted seconds to make what is kept, as far as it is not known to be there."""
 
 
 def frozen_groups(ledger: Ledger, num_groups: int) -> int:

@@ -7,26 +7,20 @@ Where nothing can be kept, the run goes on and makes it in every epoch, with the
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from rayft.engine.build import new_model
-from rayft.engine.checkpoint_reading import read_checkpoint, read_manifest
 from rayft.engine.device import Device
 from rayft.engine.fill import Filler, FillWork
 from rayft.engine.prefix import row_shape
 from rayft.errors import CacheError, Problem, Stopped
 from rayft.feed.kept import KeptRef
-from rayft.feed.wanted import WantedStore, wanted_stores
-from rayft.models.model import FineTuneModel
-from rayft.models.prefix import prefix_digest
-from rayft.models.weights import LoadedWeights, load_weights
+from rayft.feed.wanted import WantedStore
 from rayft.plan.facts import SplitName
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.runtime.allocator import keep_freed_memory
-from rayft.runtime.folder import RunFolder
+from rayft.runtime.beginning import Beginning, Begun, phases_to_come
 from rayft.runtime.journal import Event
 from rayft.runtime.keep_stores import Reports, Shards, StoreBuilder
 from rayft.runtime.stop_at_once import StoppedBySignal, stopping_on_signals
@@ -34,7 +28,6 @@ from rayft.storage.location import Location
 from rayft.store.activation_request import ActivationRequest
 from rayft.store.activation_use import place_of
 from rayft.store.activation_work import ActivationReport, ActivationWork
-from rayft.store.dataset import Dataset, DatasetRef, open_dataset
 
 
 class Listener(Protocol):
@@ -51,16 +44,6 @@ class Listener(Protocol):
     def on_event(self, event: Event) -> None:
         """Nothing can be kept, and the run goes on without."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beginning:
-    """What a run begins from, or goes on from."""
-
-    dataset: DatasetRef
-    weights: LoadedWeights | None
-    """Pretrained weights; None where the run goes on, or begins from random ones."""
-    folder: RunFolder
 
 
 @contextmanager
@@ -86,7 +69,8 @@ def keeping(
         DataError: a row cannot be read.
         Stopped: a signal asked for it; what was made is kept.
     """
-    phases = _phases_to_come(plan, beginning.folder)
+    to_come = phases_to_come(plan, beginning.folder)
+    phases = [phase for phase in to_come if phase.prefix and phase.prefix.keeps]
     if not phases:
         yield KeptRef(phases={}, rows_made=0)
         return
@@ -112,29 +96,6 @@ def keeping(
         yield ref
 
 
-def _phases_to_come(plan: RunPlan, folder: RunFolder) -> list[PhasePlan]:
-    """Return the phases that keep something and are not over yet."""
-    newest, first = folder.newest_checkpoint(), 0
-    if newest is not None:
-        position = read_manifest(newest)["position"]
-        assert isinstance(position, dict)
-        # The last phase also gives what the test split is evaluated on.
-        first = min(int(str(position["phase"])), len(plan.phases) - 1)
-    return [phase for phase in plan.phases[first:] if phase.prefix and phase.prefix.keeps]
-
-
-def _model(plan: RunPlan, beginning: Beginning) -> FineTuneModel:
-    """Return the model as the run found it, below every cut of a prefix that is kept."""
-    model = new_model(plan)
-    newest, weights = beginning.folder.newest_checkpoint(), beginning.weights
-    if newest is not None:
-        # Below the cut nothing has trained, so any checkpoint holds what the run began with.
-        model.load_state_dict(dict(read_checkpoint(newest).tensors["model"]))
-    elif weights is not None:
-        load_weights(model, weights, classes=plan.data.classes)
-    return model
-
-
 class _Fill:
     def __init__(
         self,
@@ -146,9 +107,8 @@ class _Fill:
         self._plan = plan
         self._check = check
         self._environment = environment
-        self._model = _model(plan, beginning)
+        self._begun = Begun(plan, beginning)
         self._ref = beginning.dataset
-        self._dataset = open_dataset(beginning.dataset)
 
     def keep(
         self,
@@ -162,15 +122,7 @@ class _Fill:
         stores: dict[str, WantedStore] = {}
         found: dict[int, dict[SplitName, tuple[str, ...]]] = defaultdict(dict)
         for phase in phases:
-            assert phase.prefix is not None
-            wanted = wanted_stores(
-                self._plan,
-                phase,
-                self._dataset,
-                weights=prefix_digest(self._model.backbone, phase.prefix.cut),
-                instructions=torch.backends.cpu.get_cpu_capability(),
-            )
-            for split, views in wanted:
+            for split, views in self._begun.wanted(phase).items():
                 stores |= {view.key: view for view in views}
                 found[phase.index][split] = tuple(
                     str(place_of(store_root, view.key)) for view in views
@@ -193,7 +145,7 @@ class _Fill:
         return ActivationRequest(
             key=wanted.key,
             about=wanted.about,
-            shape=row_shape(prefix, self._model.backbone, self._plan.spec.memory_format),
+            shape=row_shape(prefix, self._begun.model.backbone, self._plan.spec.memory_format),
             dtype=prefix.dtype,
             num_rows=len(wanted.row_ids),
         )
@@ -205,12 +157,12 @@ class _Fill:
             return run_on_ray(
                 self._plan,
                 self._ref,
-                self._model,
+                self._begun.model,
                 works,
                 storage=storage,
                 environment=self._environment,
             )
-        return _run_here(self._plan, self._dataset, self._model, works)
+        return _run_here(self._plan, self._begun, works)
 
 
 def _fill_work(wanted: WantedStore, shard: ActivationWork) -> FillWork:
@@ -225,14 +177,14 @@ def _fill_work(wanted: WantedStore, shard: ActivationWork) -> FillWork:
 
 
 def _run_here(
-    plan: RunPlan, dataset: Dataset, model: FineTuneModel, works: Sequence[FillWork]
+    plan: RunPlan, begun: Begun, works: Sequence[FillWork]
 ) -> Iterator[tuple[str, ActivationReport]]:
     before = torch.get_num_threads()
     torch.set_num_threads(plan.resources.threads_per_worker)
     keep_freed_memory()
     device = Device.of_run(plan, torch.device(plan.resources.device))
-    device.place(model)
-    filler = Filler(plan, dataset, model=model, device=device)
+    device.place(begun.model)
+    filler = Filler(plan, begun.dataset, model=begun.model, device=device)
     try:
         yield from map(filler, works)
     finally:

@@ -35,8 +35,9 @@ from rayft.models.facts import model_facts
 from rayft.models.weights import LoadedWeights
 from rayft.plan.facts import ClusterFacts, Speeds
 from rayft.plan.run_plan import RunPlan, make_plan
+from rayft.runtime.beginning import Beginning
 from rayft.runtime.folder import RunFolder
-from rayft.runtime.keep import Beginning, Listener, keeping
+from rayft.runtime.keep import Listener, keeping
 from rayft.runtime.train import Silence
 from rayft.spec.run import RunSpec
 from rayft.storage.location import Location

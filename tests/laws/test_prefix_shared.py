@@ -6,10 +6,17 @@ from pathlib import Path
 from threading import Event
 
 from rayft.data.prepare import PreparedDataset
-from rayft.runtime.train import Silence
+from rayft.plan.prefix import PrefixPlan
+from rayft.plan.run_plan import RunPlan
+from rayft.runtime.beginning import Beginning
+from rayft.runtime.folder import RunFolder
+from rayft.runtime.kept_already import plan_with_kept, planned_with_kept
+from rayft.runtime.preflight import places_of, plan_before
+from rayft.runtime.train import Silence, train
 from rayft.storage.commit import exclusive
+from rayft.storage.location import Location
 from rayft.store.activation_use import FOLDER
-from tests.laws.harness import keep
+from tests.laws.harness import keep, make_test_plan
 from tests.laws.test_prefix import HEADS, spec_of
 
 
@@ -63,3 +70,39 @@ def test_a_run_says_that_it_waits_for_another(prepared: PreparedDataset, tmp_pat
             assert again.phases == kept.phases
 
     assert stages == ["waiting for another run that makes the same"]
+
+
+def prefixes(plan: RunPlan) -> list[PrefixPlan]:
+    return [phase.prefix for phase in plan.phases if phase.prefix]
+
+
+def test_the_plan_counts_what_is_there_as_made(prepared: PreparedDataset, tmp_path: Path) -> None:
+    spec = spec_of()
+    folder = RunFolder(Location(str(tmp_path)), "another")
+    beginning = Beginning(dataset=prepared.ref, weights=None, folder=folder)
+    stores = Location(str(tmp_path / "stores"))
+
+    before = plan_with_kept(make_test_plan(spec, prepared), beginning, store_root=stores)
+    with keep(spec_of(phases=[HEADS]), prepared, tmp_path):
+        pass
+    after = plan_with_kept(make_test_plan(spec, prepared), beginning, store_root=stores)
+
+    assert before == make_test_plan(spec, prepared)
+    probe, top = prefixes(after)
+    assert probe.reason.startswith("kept already: ")
+    assert (probe.fill_s, top) == (0, prefixes(before)[1])
+
+
+def test_rayft_plan_says_what_an_earlier_run_has_kept(tmp_path: Path) -> None:
+    def planned(name: str) -> str:
+        spec = spec_of(
+            name=name, storage_path=str(tmp_path), scaling={"num_workers": 0}, phases=[HEADS]
+        )
+        places = places_of(spec)
+        (found,) = prefixes(planned_with_kept(spec, places, plan_before(spec, places)))
+        if name == "first":
+            assert train(spec)["status"] == "finished"
+        return found.reason
+
+    assert "kept already" not in planned("first")
+    assert "kept already" in planned("second")
