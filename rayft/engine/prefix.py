@@ -10,7 +10,7 @@ from torch import Tensor
 from rayft.engine.device import Device
 from rayft.models.backbone import Backbone
 from rayft.models.prefix import run_prefix
-from rayft.plan.prefix import PrefixPlan
+from rayft.plan.prefix import PrefixCut, PrefixPlan
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,7 +25,7 @@ def row_shape(
     return plan.shape
 
 
-def _makes_maps(plan: PrefixPlan, backbone: Backbone) -> bool:
+def _makes_maps(plan: PrefixPlan | PrefixCut, backbone: Backbone) -> bool:
     return len(plan.shape) == 3 and backbone.layout.channel_axis == 1
 
 
@@ -39,7 +39,7 @@ class FrozenPrefix:
         device: where it computes.
     """
 
-    def __init__(self, backbone: Backbone, plan: PrefixPlan, device: Device) -> None:
+    def __init__(self, backbone: Backbone, plan: PrefixPlan | PrefixCut, device: Device) -> None:
         self._backbone = backbone
         self._plan = plan
         self._device = device

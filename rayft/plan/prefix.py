@@ -18,6 +18,20 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixCut:
+    """Where a frozen prefix ends and what passes there: all that must be known to run it."""
+
+    cut: int
+    """As in `PrefixPlan`."""
+    rows: int
+    """As in `PrefixPlan`."""
+    dtype: Dtype
+    """As in `PrefixPlan`."""
+    shape: tuple[int, ...]
+    """As in `PrefixPlan`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixPlan:
     """The frozen prefix of one phase."""
 
