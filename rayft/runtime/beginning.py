@@ -68,9 +68,16 @@ class Begun:
                 phase,
                 self.dataset,
                 weights=prefix_digest(self.model.backbone, phase.prefix.cut),
-                instructions=torch.backends.cpu.get_cpu_capability(),
+                instructions=_instructions(self._plan),
             )
         )
+
+
+def _instructions(plan: RunPlan) -> str:
+    """Return what decides the last bits of a sum: the kind of GPU, or a CPU's instructions."""
+    if plan.resources.device == "cuda":
+        return ", ".join(plan.resources.gpu_names)
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def _model(plan: RunPlan, beginning: Beginning) -> FineTuneModel:

@@ -2,13 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from rayft.data.prepare import PreparedDataset
 from rayft.plan.prefix import PrefixPlan
 from rayft.plan.run_plan import RunPlan
-from rayft.runtime.beginning import Beginning
+from rayft.runtime.beginning import Beginning, Begun
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.kept_already import plan_with_kept, planned_with_kept
 from rayft.runtime.preflight import places_of, plan_before
@@ -74,6 +76,27 @@ def test_a_run_says_that_it_waits_for_another(prepared: PreparedDataset, tmp_pat
 
 def prefixes(plan: RunPlan) -> list[PrefixPlan]:
     return [phase.prefix for phase in plan.phases if phase.prefix]
+
+
+def test_every_kind_of_device_keeps_its_own(prepared: PreparedDataset, tmp_path: Path) -> None:
+    folder = RunFolder(Location(str(tmp_path)), "run")
+    beginning = Beginning(dataset=prepared.ref, weights=None, folder=folder)
+
+    def keys(**device: Any) -> set[str]:
+        plan = make_test_plan(spec_of(phases=[HEADS]), prepared)
+        plan = replace(plan, resources=replace(plan.resources, **device))
+        wanted = Begun(plan, beginning).wanted(plan.phases[0])
+        return {store.key for stores in wanted.values() for store in stores}
+
+    cpu, one, other, again = (
+        keys(),
+        keys(device="cuda", gpu_names=("NVIDIA L4",)),
+        keys(device="cuda", gpu_names=("NVIDIA H100 80GB HBM3",)),
+        keys(device="cuda", gpu_names=("NVIDIA L4",)),
+    )
+
+    assert len(cpu | one | other) == len(cpu) + len(one) + len(other)
+    assert one == again
 
 
 def test_the_plan_counts_what_is_there_as_made(prepared: PreparedDataset, tmp_path: Path) -> None:
