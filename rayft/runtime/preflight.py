@@ -73,7 +73,7 @@ def plan_before(spec: RunSpec, places: Places) -> RunPlan:
         store_root=places.store_root,
         stored_size=stored_size(spec, image_size=size),
     )
-    return _plan(spec, places, data, _model_facts(spec, data))
+    return _plan(spec, places, data, facts_of_model(spec, data))
 
 
 def check(spec: RunSpec, places: Places) -> RunPlan:
@@ -177,7 +177,7 @@ def plan_prepared(
         prepared: its dataset.
         speeds: those of an earlier plan, so that nothing is measured twice.
     """
-    model = _model_facts(spec, prepared.facts)
+    model = facts_of_model(spec, prepared.facts)
     if isinstance(spec.data.normalize, ComputedNormalization):
         mean, std = channel_statistics(open_dataset(prepared.ref))
         model = replace(model, mean=mean, std=std)
@@ -199,7 +199,8 @@ def input_size(spec: RunSpec) -> int:
     ).image_size
 
 
-def _model_facts(spec: RunSpec, data: DataFacts) -> ModelFacts:
+def facts_of_model(spec: RunSpec, data: DataFacts) -> ModelFacts:
+    """Return what is known of a model without its weights, and before its rows are looked at."""
     facts = model_facts(
         spec.model,
         num_classes=len(data.classes),
