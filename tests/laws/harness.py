@@ -142,13 +142,14 @@ def keep(
     *,
     on_ray: bool = False,
     listener: Listener | None = None,
+    weights: LoadedWeights | None = None,
 ) -> Iterator[KeptRef]:
     """Keep what the frozen layers of a spec's phases make, below a folder."""
     plan = make_test_plan(spec, prepared)
     run = RunFolder(Location(str(folder)), spec.name)
     with keeping(
         plan,
-        Beginning(dataset=prepared.ref, weights=None, folder=run),
+        Beginning(dataset=prepared.ref, weights=weights, folder=run),
         store_root=Location(str(folder / "stores")),
         environment={} if on_ray else None,
         listener=listener or Silence(),
