@@ -13,6 +13,7 @@ import torch
 
 from rayft.engine.device import Device
 from rayft.engine.fill import Filler, FillWork
+from rayft.engine.ports import Json
 from rayft.engine.prefix import row_shape
 from rayft.errors import CacheError, Problem, Stopped
 from rayft.feed.kept import KeptRef
@@ -42,7 +43,7 @@ class Listener(Protocol):
         ...
 
     def on_event(self, event: Event) -> None:
-        """Nothing can be kept, and the run goes on without."""
+        """A phase cannot keep what it wanted kept, and the run goes on without."""
         ...
 
 
@@ -65,7 +66,7 @@ def keeping(
         listener: hears of it.
 
     Raises:
-        CacheError: `cache.mode` is `require`, and nothing can be kept.
+        CacheError: `cache.mode` is `require`, and a phase cannot keep what the plan says.
         DataError: a row cannot be read.
         Stopped: a signal asked for it; what was made is kept.
     """
@@ -89,11 +90,20 @@ def keeping(
             place = str(beginning.folder.place)
             raise Stopped(Problem(place, what, fix), signal=stopped.signal) from None
         except CacheError as error:
-            if plan.spec.cache.mode == "require":
-                raise
-            listener.on_event({"kind": "not_kept", "problem": error.problems[0].what})
+            _tell(plan, phases, error, listener)
             ref = KeptRef(phases={}, rows_made=0)
         yield ref
+
+
+def _tell(
+    plan: RunPlan, phases: Sequence[PhasePlan], error: CacheError, listener: Listener
+) -> None:
+    """Tell that phases keep nothing; that is an error where it is required."""
+    if plan.spec.cache.mode == "require":
+        raise error
+    names: list[Json] = [phase.name for phase in phases]
+    event: Event = {"kind": "not_kept", "phases": names, "problem": error.problems[0].what}
+    listener.on_event(event)
 
 
 class _Fill:
@@ -120,10 +130,12 @@ class _Fill:
     ) -> KeptRef:
         """Make what is missing; what is kept is in use until the stack is left."""
         stores: dict[str, WantedStore] = {}
+        keys: dict[int, set[str]] = defaultdict(set)
         found: dict[int, dict[SplitName, tuple[str, ...]]] = defaultdict(dict)
         for phase in phases:
             for split, views in self._begun.wanted(phase).items():
                 stores |= {view.key: view for view in views}
+                keys[phase.index] |= {view.key for view in views}
                 found[phase.index][split] = tuple(
                     str(place_of(store_root, view.key)) for view in views
                 )
@@ -136,8 +148,26 @@ class _Fill:
             works = [_fill_work(stores[key], shard) for key, shard in shards]
             return self._run(works, store_root.parent)
 
-        made = builder.build(requests, run, uses=stack)
-        return KeptRef(phases=dict(found), rows_made=made)
+        built = builder.build([*keys.values()], requests, run, uses=stack)
+        lost = self._without(phases, keys, built.problems, listener)
+        kept = {index: places for index, places in found.items() if index not in lost}
+        return KeptRef(phases=kept, rows_made=built.rows_made)
+
+    def _without(
+        self,
+        phases: Sequence[PhasePlan],
+        keys: Mapping[int, set[str]],
+        problems: Mapping[str, CacheError],
+        listener: Listener,
+    ) -> set[int]:
+        """Tell which phases go on without what they wanted kept, and why; return their indexes."""
+        lost: dict[CacheError, list[PhasePlan]] = defaultdict(list)
+        for phase in phases:
+            if failed := keys[phase.index] & problems.keys():
+                lost[problems[min(failed)]].append(phase)
+        for error, without in lost.items():
+            _tell(self._plan, without, error, listener)
+        return {phase.index for without in lost.values() for phase in without}
 
     def _request(self, wanted: WantedStore) -> ActivationRequest:
         prefix = self._plan.phases[wanted.phase].prefix

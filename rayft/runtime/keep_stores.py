@@ -1,17 +1,20 @@
 """Build the stores of kept rows that a run wants, all that are missing in one execution.
 
 A store that is there is left to others at once: whoever waits for it need not wait for the rest.
+One that cannot be kept takes with it only those that are of no use without it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Protocol, final
 
+from rayft.errors import CacheError
 from rayft.storage.location import Location
 from rayft.store.activation_build import Build, building
 from rayft.store.activation_request import ActivationRequest
-from rayft.store.activation_use import in_use
+from rayft.store.activation_use import Use, in_use
 from rayft.store.activation_work import ActivationReport, ActivationWork
 
 Shards = Sequence[tuple[str, ActivationWork]]
@@ -29,6 +32,15 @@ class Listener(Protocol):
     def on_rows(self, done: int, total: int) -> None:
         """Rows were made."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What building stores came to."""
+
+    rows_made: int
+    problems: Mapping[str, CacheError]
+    """By key why a store cannot be kept."""
 
 
 @final
@@ -57,61 +69,106 @@ class StoreBuilder:
 
     def build(
         self,
+        wanted: Sequence[Collection[str]],
         requests: Mapping[str, ActivationRequest],
         run: Callable[[Shards], Reports],
         *,
         uses: ExitStack,
-    ) -> int:
-        """Build what is missing; return the rows that were made.
+    ) -> Built:
+        """Build what is missing, and can be kept.
 
         Args:
-            requests: the stores, by key.
+            wanted: keys of stores that are of use together only.
+            requests: all of these stores, by key.
             run: makes shards, of several stores at once, and reports them in any order.
             uses: the stores are in use until it is left.
 
         Raises:
-            CacheError: a store cannot be kept.
+            CacheError: nothing can be kept here.
         """
         # In one order for all runs, or two of them could wait for each other.
         keys = sorted(requests)
-        used = {key: uses.enter_context(in_use(self._store_root, key)) for key in keys}
+        own = {key: uses.enter_context(ExitStack()) for key in keys}
+        used = {key: own[key].enter_context(in_use(self._store_root, key)) for key in keys}
+        problems: dict[str, CacheError] = {}
         with ExitStack() as locks:
-            held = {key: locks.enter_context(ExitStack()) for key in keys}
-            builds: dict[str, Build] = {}
+            begun = {key: _Begun(locks.enter_context(ExitStack())) for key in keys}
             for key in keys:
-                builds[key] = held[key].enter_context(
-                    building(
-                        used[key], requests[key], budget=self._budget, on_wait=self._tell_of_wait
-                    )
-                )
-                if not builds[key].works:
-                    # It is there, or a build that was killed had made all of its rows.
-                    builds[key].commit()
-                    held[key].close()
-            return self._make(builds, run, held)
+                try:
+                    self._begin(begun[key], used[key], requests[key])
+                except CacheError as error:
+                    problems[key] = error
+            needed = _needed(wanted, problems)
+            for key in set(keys) - needed:
+                begun[key].lock.close()
+            made = self._make({key: begun[key] for key in sorted(needed)}, run, problems)
+        for key in set(keys) - _needed(wanted, problems):
+            # Others may have its room.
+            own[key].close()
+        return Built(rows_made=made, problems=problems)
+
+    def _begin(self, begun: "_Begun", use: Use, request: ActivationRequest) -> None:
+        begun.build = begun.lock.enter_context(
+            building(use, request, budget=self._budget, on_wait=self._tell_of_wait)
+        )
+        if not begun.build.works:
+            # It is there, or a build that was killed had made all of its rows.
+            begun.finish()
 
     def _make(
         self,
-        builds: Mapping[str, Build],
+        begun: Mapping[str, "_Begun"],
         run: Callable[[Shards], Reports],
-        held: Mapping[str, ExitStack],
+        problems: dict[str, CacheError],
     ) -> int:
-        shards = [(key, shard) for key, build in builds.items() for shard in build.works]
+        """Make what is missing; note the stores that could not be finished."""
+        shards = [(key, shard) for key, one in begun.items() for shard in one.works]
         if not shards:
             return 0
         total = sum(shard.num_rows for _, shard in shards)
         self._listener.on_stage("running the frozen layers once")
         left, done = Counter(key for key, _ in shards), 0
-        for key, report in run(shards):
-            builds[key].take(report)
-            left[key] -= 1
-            if not left[key]:
-                builds[key].commit()
-                held[key].close()
-            done += report.record.rows
-            self._listener.on_rows(done, total)
-            self._check()
+        try:
+            for key, report in run(shards):
+                begun[key].take(report)
+                left[key] -= 1
+                if not left[key]:
+                    begun[key].finish()
+                    del left[key]
+                done += report.record.rows
+                self._listener.on_rows(done, total)
+                self._check()
+        except CacheError as error:
+            problems.update(dict.fromkeys(left, error))
         return done
 
     def _tell_of_wait(self) -> None:
         self._listener.on_stage("waiting for another run that makes the same")
+
+
+@final
+class _Begun:
+    """A store whose lock is held until it is finished."""
+
+    def __init__(self, lock: ExitStack) -> None:
+        self.lock = lock
+        self.build: Build | None = None
+
+    @property
+    def works(self) -> Sequence[ActivationWork]:
+        assert self.build is not None
+        return self.build.works
+
+    def take(self, report: ActivationReport) -> None:
+        assert self.build is not None
+        self.build.take(report)
+
+    def finish(self) -> None:
+        assert self.build is not None
+        self.build.commit()
+        self.lock.close()
+
+
+def _needed(wanted: Sequence[Collection[str]], problems: Collection[str]) -> set[str]:
+    """Return the stores that are of use although others cannot be kept."""
+    return {key for keys in wanted if not set(keys) & set(problems) for key in keys}
