@@ -138,7 +138,7 @@ def make_test_plan(spec: RunSpec, prepared: PreparedDataset) -> RunPlan:
 def keep(
     spec: RunSpec,
     prepared: PreparedDataset,
-    folder: Path,
+    folder: Path | Location,
     *,
     on_ray: bool = False,
     listener: Listener | None = None,
@@ -146,11 +146,12 @@ def keep(
 ) -> Iterator[KeptRef]:
     """Keep what the frozen layers of a spec's phases make, below a folder."""
     plan = make_test_plan(spec, prepared)
-    run = RunFolder(Location(str(folder)), spec.name)
+    place = Location(str(folder))
+    run = RunFolder(place, spec.name)
     with keeping(
         plan,
         Beginning(dataset=prepared.ref, weights=weights, folder=run),
-        store_root=Location(str(folder / "stores")),
+        store_root=place / "stores",
         environment={} if on_ray else None,
         listener=listener or Silence(),
     ) as kept:
