@@ -14,6 +14,7 @@ from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
 from rayft.runtime.data_report import ReportRequest
 from rayft.runtime.evaluate import evaluate
+from rayft.runtime.kept_already import planned_with_kept
 from rayft.runtime.launch import connect_if_told, start_ray
 from rayft.runtime.nodes import check_nodes
 from rayft.runtime.preflight import places_of, plan_before
@@ -28,7 +29,8 @@ def show_plan(path: Path, overrides: Sequence[str], out: Output) -> None:
     """Print what a run would do."""
     spec = _load(path, overrides, out)
     connect_if_told()
-    plan = plan_before(spec, places_of(spec))
+    places = places_of(spec)
+    plan = planned_with_kept(spec, places, plan_before(spec, places))
     print_plan(plan, out.console)
     out.next("rayft", "train", path, *overrides)
     out.result({"status": "planned", "plan": plan_json(plan)})

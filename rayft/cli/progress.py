@@ -90,8 +90,9 @@ def _news(values: dict[str, Any]) -> str | None:
         case "damaged":
             return f"warning: {values['name']} is damaged and put aside: {values['problem']}"
         case "not_kept":
+            phases = ", ".join(values["phases"])
             what = "nothing is kept of the frozen layers, which run in every epoch"
-            return f"warning: {what}: {values['problem']}"
+            return f"warning: {phases}: {what}: {values['problem']}"
         case "early_end":
             return f"phase {values['phase']} ends early, at step {values['step']}"
         case _:

@@ -10,11 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import ray
 from ray.data import ActorPoolStrategy
+from ray.exceptions import OutOfMemoryError, RayActorError
 
-from rayft.errors import RayftError
+from rayft.errors import Problem, RayftError
 
 W = TypeVar("W")
 R = TypeVar("R")
+
+_MOST_RESTARTS = 3
+"""How often an actor whose process ended is started again. Ray Data would do so without end, and
+where a work itself ends the process say nothing for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +51,7 @@ def run_on_actors(
         pool: the actors.
 
     Raises:
-        RayftError: as that function raises it.
+        RayftError: as that function raises it, or processes of actors end again and again.
     """
     # Ray Data logs the plan of every execution, and every error with its whole stack.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -59,6 +64,7 @@ def run_on_actors(
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
         runtime_env=environment,
+        max_restarts=_MOST_RESTARTS,
         resources=dict(pool.custom),
         compute=ActorPoolStrategy(
             size=pool.size,
@@ -69,11 +75,24 @@ def run_on_actors(
     )
     reports.context.enable_progress_bars = False
     reports.context.print_on_execution_start = False
-    # Not by `iter_rows`: it waits in a thread, which a signal could not take out of its wait.
-    for bundle in reports.iter_internal_ref_bundles():
-        for entry in bundle.blocks:
-            for found in ray.get(entry.ref).column("report").to_pylist():
-                yield cast(R, _report(found))
+    try:
+        # Not by `iter_rows`: it waits in a thread, which a signal could not take out of its wait.
+        for bundle in reports.iter_internal_ref_bundles():
+            for entry in bundle.blocks:
+                for found in ray.get(entry.ref).column("report").to_pylist():
+                    yield cast(R, _report(found))
+    except (RayActorError, OutOfMemoryError) as error:
+        raise _given_up(error) from error
+
+
+def _given_up(error: Exception) -> RayftError:
+    """Say why no more actors are started."""
+    # The lines that are indented name the actor, which is gone.
+    lines = [line for line in str(error).splitlines() if line and not line.startswith("\t")]
+    times = f"the process of an actor ended {_MOST_RESTARTS + 1} times"
+    what = f"{times}, those that took its place included: {' '.join(lines)}"
+    fix = "look at its log in Ray's folder; what was finished stays, and the same command goes on"
+    return RayftError(Problem("Ray", what, fix))
 
 
 class _Actor:

@@ -5,7 +5,7 @@ same shape, so a row's probabilities depend on nothing beside it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
@@ -16,8 +16,10 @@ from torch import Tensor
 from rayft.engine.build import load_evaluated_weights
 from rayft.engine.checkpoint_reading import Checkpoint
 from rayft.engine.device import Device
+from rayft.engine.prefix import FrozenPrefix
 from rayft.errors import Problem, RayftError
 from rayft.models.model import FineTuneModel, make_model
+from rayft.plan.prefix import PrefixCut
 from rayft.plan.storage import stored_size
 from rayft.spec.data import ResizeMode
 from rayft.spec.load import spec_from_data
@@ -39,6 +41,8 @@ class TrainedModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     precision: Literal["fp32", "bf16"]
+    prefix: PrefixCut | None
+    """Where what the lowest groups make is rounded, as in training; None where it is not."""
 
     @property
     def channels(self) -> int:
@@ -67,7 +71,18 @@ def trained_model(checkpoint: Checkpoint) -> TrainedModel:
         mean=tuple(map(float, _texts(manifest["mean"]))),
         std=tuple(map(float, _texts(manifest["std"]))),
         precision="bf16" if manifest["precision"] == "bf16" else "fp32",
+        prefix=_prefix(manifest.get("prefix")),
     )
+
+
+def _prefix(said: object) -> PrefixCut | None:
+    if said is None:
+        return None
+    assert isinstance(said, dict)
+    shape = said["shape"]
+    assert isinstance(shape, list)
+    # Batches have one size here in any case, whatever it is.
+    return PrefixCut(cut=said["cut"], rows=0, dtype=said["dtype"], shape=tuple(shape))
 
 
 def _texts(values: object) -> list[str]:
@@ -121,6 +136,11 @@ class Predictor:
         model.load_state_dict(weights)
         self._device.place(model)
         self._model = model.eval().requires_grad_(False)
+        self._prefix: FrozenPrefix | None = None
+        self._cut = 0
+        if trained.prefix is not None:
+            cut = replace(trained.prefix, rows=batch_size)
+            self._prefix, self._cut = FrozenPrefix(model.backbone, cut, self._device), cut.cut
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the probability of every class.
@@ -148,7 +168,10 @@ class Predictor:
 
     @torch.inference_mode()
     def _scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        scores = self._device.scores(self._model, self._device.images(images))["label"]
+        inputs = self._device.images(images)
+        if self._prefix is not None:
+            inputs = self._prefix.of_images(inputs)
+        scores = self._device.scores(self._model, inputs, self._cut)["label"]
         found: NDArray[np.float32] = scores.float().cpu().numpy()
         return found
 

@@ -1,5 +1,6 @@
 """The frozen prefix of a phase on a worker: run on images, or read as the rows it was kept as."""
 
+import math
 from typing import Literal, final
 
 import numpy as np
@@ -8,10 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rayft.engine.device import Device
+from rayft.errors import Problem, RayftError
 from rayft.models.backbone import Backbone
 from rayft.models.prefix import run_prefix
-from rayft.plan.prefix import PrefixPlan
+from rayft.plan.prefix import PrefixCut, PrefixPlan
 
+_FP16_OVERFLOWS = 65_520.0
+"""What is below is rounded to 65,504 at most, the largest number of fp16."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -25,8 +29,17 @@ def row_shape(
     return plan.shape
 
 
-def _makes_maps(plan: PrefixPlan, backbone: Backbone) -> bool:
+def _makes_maps(plan: PrefixPlan | PrefixCut, backbone: Backbone) -> bool:
     return len(plan.shape) == 3 and backbone.layout.channel_axis == 1
+
+
+def _check_range(made: Tensor) -> None:
+    """Refuse to round to infinity: what is trained on such features is worth nothing."""
+    low, high = torch.aminmax(made)
+    peak = float(torch.maximum(-low, high))
+    if _FP16_OVERFLOWS <= peak < math.inf:
+        what = f"what the frozen layers make reaches {peak:,.0f}, and fp16 ends at 65,504"
+        raise RayftError(Problem("cache.dtype", what, "use bf16, which reaches as far as fp32"))
 
 
 @final
@@ -39,7 +52,7 @@ class FrozenPrefix:
         device: where it computes.
     """
 
-    def __init__(self, backbone: Backbone, plan: PrefixPlan, device: Device) -> None:
+    def __init__(self, backbone: Backbone, plan: PrefixPlan | PrefixCut, device: Device) -> None:
         self._backbone = backbone
         self._plan = plan
         self._device = device
@@ -50,9 +63,15 @@ class FrozenPrefix:
 
     @torch.no_grad()
     def of_images(self, images: Tensor) -> Tensor:
-        """Return what the prefix makes of normalised images [n, C, H, W], rounded as it is kept."""
+        """Return what the prefix makes of normalised images [n, C, H, W], rounded as it is kept.
+
+        Raises:
+            RayftError: fp16 cannot hold it.
+        """
         with self._device.autocast():
             made = run_prefix(self._backbone, images, cut=self._plan.cut, rows=self._plan.rows)
+        if self._dtype == torch.float16:
+            _check_range(made)
         made = made.to(self._dtype).to(self._computed)
         channels_last = torch.channels_last if self._channels_last else torch.contiguous_format
         return made.contiguous(memory_format=channels_last)

@@ -19,6 +19,7 @@ from rayft.engine.ports import Events, Json, Ranks
 from rayft.engine.position import Position
 from rayft.errors import CheckpointError, Problem
 from rayft.feed.feed import Feed
+from rayft.feed.prepare import apart
 from rayft.models.model import FineTuneModel
 from rayft.objectives.objective import Objective
 from rayft.optim.ema import WeightAverage
@@ -100,6 +101,7 @@ class Run:
                 "std": list(plan.model.std),
                 "data_fingerprint": self.data_fingerprint,
                 "precision": plan.precision,
+                "prefix": _prefix(plan),
                 "threads_per_worker": plan.resources.threads_per_worker,
                 "world_size": plan.resources.world_size,
                 "versions": versions(),
@@ -136,6 +138,15 @@ class Run:
         self.policies.load_state(policies)
         self.metrics = {name: float(str(value)) for name, value in metrics.items()}
         self._saved_optimizer = tensors.get("optimizer", {})
+
+
+def _prefix(plan: RunPlan) -> Json:
+    """Return what evaluation must know of the frozen prefix; None where it runs in one piece."""
+    phase = plan.phase_of_last_prefix
+    prefix = apart(phase.prefix) if phase else None
+    if prefix is None or plan.spec.test_time is not None:
+        return None
+    return {"cut": prefix.cut, "dtype": prefix.dtype, "shape": [*prefix.shape]}
 
 
 def versions() -> dict[str, Json]:

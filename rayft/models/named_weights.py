@@ -8,7 +8,7 @@ the error says which file belongs where.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torchvision.models import WeightsEnum, get_model_weights
@@ -16,6 +16,7 @@ from torchvision.models import WeightsEnum, get_model_weights
 from rayft.errors import ModelError, Problem
 from rayft.models.names import unknown_weights
 from rayft.models.reachability import why_unreachable
+from rayft.spec.model import BackboneSpec, TimmBackbone, TorchvisionBackbone
 
 _WHERE = "model.backbone.weights"
 _CONNECT_TIMEOUT_S = 10.0
@@ -116,7 +117,7 @@ def fetch_timm(model: str, name: str) -> NamedFile:
     Raises:
         ModelError: unknown name, no safetensors file on the hub, or it cannot be downloaded.
     """
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
 
     cfg = timm_weights(model, name)
     repo, _, revision = (cfg.hf_hub_id or "").partition("@")
@@ -125,13 +126,42 @@ def fetch_timm(model: str, name: str) -> NamedFile:
         what = f"timm keeps `{model}.{cfg.tag}` at {cfg.url or file_name}, not as safetensors"
         fix = "download it yourself and set weights to {file: path}, or choose other weights"
         raise ModelError(Problem(_WHERE, what, fix))
-    path = try_to_load_from_cache(repo, file_name, revision=revision or None)
-    if not isinstance(path, str):
+    path = _in_hub_cache(cfg)
+    if path is None:
         url = f"{constants.ENDPOINT}/{repo}/resolve/{revision or 'main'}/{file_name}"
         path = _download_from_hub(repo, file_name, revision or None, url)
     blob = Path(path).resolve().name
     sha256 = blob if re.fullmatch(f"[a-f0-9]{{{_SHA256_DIGITS}}}", blob) else None
     return NamedFile(path=Path(path), sha256=sha256, source=f"timm {model} {cfg.tag}")
+
+
+def is_at_hand(spec: BackboneSpec) -> bool:
+    """Return whether the weights of a backbone can be read without a download.
+
+    Raises:
+        ModelError: unknown name.
+    """
+    if not isinstance(spec.weights, str) or spec.weights == "none":
+        return True
+    match spec:
+        case TorchvisionBackbone():
+            return torchvision_cache_path(torchvision_weights(spec.name, spec.weights)).exists()
+        case TimmBackbone():
+            return _in_hub_cache(timm_weights(spec.name, spec.weights)) is not None
+        case _:
+            assert_never(spec)
+
+
+def _in_hub_cache(cfg: Any) -> str | None:  # noqa: ANN401  as in timm_default
+    """Return the file of weights in the hub's cache; None where it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repo, _, revision = (cfg.hf_hub_id or "").partition("@")
+    if not repo:
+        return None
+    file_name = cfg.hf_hub_filename or "model.safetensors"
+    path = try_to_load_from_cache(repo, file_name, revision=revision or None)
+    return path if isinstance(path, str) else None
 
 
 def _download_from_hub(repo: str, file_name: str, revision: str | None, url: str) -> str:

@@ -122,6 +122,8 @@ class ClusterFacts:
     """Memory of the smallest node that can hold a worker."""
     gpu_memory_bytes: int
     """Memory of one GPU; 0 without GPUs."""
+    gpu_names: tuple[str, ...] = ()
+    """Kinds of GPUs, as far as they are known."""
     max_cpus: float | None
     """CPUs the cluster can reach by autoscaling; None when it does not say."""
     max_gpus: float | None

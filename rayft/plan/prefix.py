@@ -18,6 +18,20 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixCut:
+    """Where a frozen prefix ends and what passes there: all that must be known to run it."""
+
+    cut: int
+    """As in `PrefixPlan`."""
+    rows: int
+    """As in `PrefixPlan`."""
+    dtype: Dtype
+    """As in `PrefixPlan`."""
+    shape: tuple[int, ...]
+    """As in `PrefixPlan`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixPlan:
     """The frozen prefix of one phase."""
 
@@ -32,6 +46,8 @@ class PrefixPlan:
     makes depend on their number. 0 where the network cannot be cut here."""
     keeps: bool
     """Whether what it makes is kept, instead of made again in every epoch."""
+    can_keep: bool
+    """Whether nothing stands against keeping it but the time that this takes."""
     reason: str
     views: int | None
     """Random views of each row that epochs take in turn, kept or not; None where each epoch has new
@@ -50,7 +66,7 @@ class PrefixPlan:
     kept_epoch_s: float
     """Predicted seconds of an epoch on what is kept."""
     fill_s: float
-    """Predicted seconds to make what is kept."""
+    """Predicted seconds to make what is kept, as far as it is not known to be there."""
 
 
 def frozen_groups(ledger: Ledger, num_groups: int) -> int:

@@ -20,6 +20,8 @@ class ResourcePlan:
     num_workers: int
     """Ray Train workers; 0 means the calling process."""
     device: Literal["cpu", "cuda", "mps"]
+    gpu_names: tuple[str, ...]
+    """Kinds of the GPUs that workers compute on, as far as they are known."""
     cpus_per_worker: float
     gpus_per_worker: float
     custom_per_worker: tuple[tuple[str, float], ...]
@@ -68,6 +70,7 @@ def plan_resources(spec: RunSpec, cluster: ClusterFacts) -> ResourcePlan:
     return ResourcePlan(
         num_workers=scaling.num_workers,
         device=device,
+        gpu_names=cluster.gpu_names if device == "cuda" else (),
         cpus_per_worker=cpus,
         gpus_per_worker=gpus,
         custom_per_worker=tuple(sorted(item for item in need.items() if item[0] not in _COUNTED)),

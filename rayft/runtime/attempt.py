@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 
 from rayft.feed.kept import KeptRef
 from rayft.plan.run_plan import RunPlan
+from rayft.runtime.beginning import Beginning
 from rayft.runtime.job import Job
-from rayft.runtime.keep import Beginning, Listener, keeping
+from rayft.runtime.keep import Listener, keeping
 from rayft.runtime.nodes import versions_here
 from rayft.storage.location import Location
 

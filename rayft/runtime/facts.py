@@ -20,6 +20,7 @@ from rayft.storage.roots import store_root_of
 from rayft.store.activation_use import FOLDER
 
 _SLOW_BF16 = ("V100", "P100", "T4", "P4", "K80")
+_ACCELERATOR = "accelerator_type:"
 _WAIT_S = 60.0
 _asked: dict[str, Machine] = {}
 """Machines that answered, by the id of their node: what they are does not change."""
@@ -47,6 +48,7 @@ def cluster_facts(storage: Location) -> ClusterFacts:
         gpus=float(gpus),
         memory_bytes=memory,
         gpu_memory_bytes=_own_gpu_memory(),
+        gpu_names=_own_gpu_names(),
         max_cpus=cpus,
         max_gpus=float(gpus),
         bf16=_own_bf16(),
@@ -79,6 +81,7 @@ def _ray_facts(disk: int) -> ClusterFacts:
         gpus=gpus,
         memory_bytes=min(memories, default=0),
         gpu_memory_bytes=min(gpu_memories, default=0),
+        gpu_names=kinds_of_gpus(all_nodes, machines.values()),
         max_cpus=_reach("CPU", cpus, growth),
         max_gpus=max_gpus,
         bf16=_gpu_bf16(all_nodes, machines.values()) if has_gpu else _cpu_bf16(machines.values()),
@@ -131,7 +134,7 @@ def _machines(nodes: Sequence[Node]) -> dict[str, Machine]:
 
 
 def _gpu_kind(node: Node) -> str:
-    return " ".join(sorted(name for name in node.resources if name.startswith("accelerator_type:")))
+    return " ".join(sorted(name for name in node.resources if name.startswith(_ACCELERATOR)))
 
 
 def _own_machine() -> Machine:
@@ -140,13 +143,14 @@ def _own_machine() -> Machine:
         cpu_bf16=_own_cpu_bf16(),
         gpu_memory_bytes=_own_gpu_memory(),
         gpu_bf16=_own_bf16() if torch.cuda.is_available() else False,
+        gpu_names=_own_gpu_names(),
     )
 
 
 def _gpu_bf16(nodes: Iterable[NodeFacts], machines: Iterable[Machine]) -> bool:
     """Return whether the GPUs have bf16, from themselves, or from their names until one is up."""
     asked = [machine.gpu_bf16 for machine in machines if machine.gpu_memory_bytes]
-    slow = {f"accelerator_type:{name}" for name in _SLOW_BF16}
+    slow = {f"{_ACCELERATOR}{name}" for name in _SLOW_BF16}
     return all(asked) and not any(slow & node.resources.keys() for node in nodes)
 
 
@@ -172,6 +176,22 @@ def _disk_free(storage: Location) -> int:
 def _own_gpu_memory() -> int:
     gpus = range(torch.cuda.device_count())
     return min((torch.cuda.get_device_properties(gpu).total_memory for gpu in gpus), default=0)
+
+
+def _own_gpu_names() -> tuple[str, ...]:
+    return tuple(sorted({torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}))
+
+
+def kinds_of_gpus(nodes: Iterable[NodeFacts], machines: Iterable[Machine]) -> tuple[str, ...]:
+    """Return the kinds of GPUs as torch names them, or as Ray does until one is up."""
+    asked = {name for machine in machines for name in machine.gpu_names}
+    kinds = {
+        name.removeprefix(_ACCELERATOR)
+        for node in nodes
+        for name in node.resources
+        if name.startswith(_ACCELERATOR)
+    }
+    return tuple(sorted(asked or kinds))
 
 
 def _own_device() -> Literal["cpu", "cuda", "mps"]:

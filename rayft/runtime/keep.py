@@ -4,39 +4,31 @@ The work of all stores that are missing is one execution of a pool of actors, or
 Where nothing can be kept, the run goes on and makes it in every epoch, with the same result.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from rayft.engine.build import new_model
-from rayft.engine.checkpoint_reading import read_checkpoint, read_manifest
 from rayft.engine.device import Device
 from rayft.engine.fill import Filler, FillWork
+from rayft.engine.ports import Json
 from rayft.engine.prefix import row_shape
 from rayft.errors import CacheError, Problem, Stopped
 from rayft.feed.kept import KeptRef
-from rayft.feed.wanted import WantedStore, wanted_stores
-from rayft.models.model import FineTuneModel
-from rayft.models.prefix import prefix_digest
-from rayft.models.weights import LoadedWeights, load_weights
+from rayft.feed.wanted import WantedStore
 from rayft.plan.facts import SplitName
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.runtime.allocator import keep_freed_memory
-from rayft.runtime.folder import RunFolder
+from rayft.runtime.beginning import Beginning, Begun, phases_to_come
 from rayft.runtime.journal import Event
+from rayft.runtime.keep_stores import Reports, Shards, StoreBuilder
 from rayft.runtime.stop_at_once import StoppedBySignal, stopping_on_signals
 from rayft.storage.location import Location
-from rayft.store.activation_build import building
 from rayft.store.activation_request import ActivationRequest
-from rayft.store.activation_use import in_use, place_of
+from rayft.store.activation_use import place_of
 from rayft.store.activation_work import ActivationReport, ActivationWork
-from rayft.store.dataset import Dataset, DatasetRef, open_dataset
-
-Reports = Iterator[tuple[str, ActivationReport]]
 
 
 class Listener(Protocol):
@@ -51,18 +43,8 @@ class Listener(Protocol):
         ...
 
     def on_event(self, event: Event) -> None:
-        """Nothing can be kept, and the run goes on without."""
+        """A phase cannot keep what it wanted kept, and the run goes on without."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beginning:
-    """What a run begins from, or goes on from."""
-
-    dataset: DatasetRef
-    weights: LoadedWeights | None
-    """Pretrained weights; None where the run goes on, or begins from random ones."""
-    folder: RunFolder
 
 
 @contextmanager
@@ -84,11 +66,12 @@ def keeping(
         listener: hears of it.
 
     Raises:
-        CacheError: `cache.mode` is `require`, and nothing can be kept.
+        CacheError: `cache.mode` is `require`, and a phase cannot keep what the plan says.
         DataError: a row cannot be read.
         Stopped: a signal asked for it; what was made is kept.
     """
-    phases = _phases_to_come(plan, beginning.folder)
+    to_come = phases_to_come(plan, beginning.folder)
+    phases = [phase for phase in to_come if phase.prefix and phase.prefix.keeps]
     if not phases:
         yield KeptRef(phases={}, rows_made=0)
         return
@@ -107,34 +90,20 @@ def keeping(
             place = str(beginning.folder.place)
             raise Stopped(Problem(place, what, fix), signal=stopped.signal) from None
         except CacheError as error:
-            if plan.spec.cache.mode == "require":
-                raise
-            listener.on_event({"kind": "not_kept", "problem": error.problems[0].what})
+            _tell(plan, phases, error, listener)
             ref = KeptRef(phases={}, rows_made=0)
         yield ref
 
 
-def _phases_to_come(plan: RunPlan, folder: RunFolder) -> list[PhasePlan]:
-    """Return the phases that keep something and are not over yet."""
-    newest, first = folder.newest_checkpoint(), 0
-    if newest is not None:
-        position = read_manifest(newest)["position"]
-        assert isinstance(position, dict)
-        # The last phase also gives what the test split is evaluated on.
-        first = min(int(str(position["phase"])), len(plan.phases) - 1)
-    return [phase for phase in plan.phases[first:] if phase.prefix and phase.prefix.keeps]
-
-
-def _model(plan: RunPlan, beginning: Beginning) -> FineTuneModel:
-    """Return the model as the run found it, below every cut of a prefix that is kept."""
-    model = new_model(plan)
-    newest, weights = beginning.folder.newest_checkpoint(), beginning.weights
-    if newest is not None:
-        # Below the cut nothing has trained, so any checkpoint holds what the run began with.
-        model.load_state_dict(dict(read_checkpoint(newest).tensors["model"]))
-    elif weights is not None:
-        load_weights(model, weights, classes=plan.data.classes)
-    return model
+def _tell(
+    plan: RunPlan, phases: Sequence[PhasePlan], error: CacheError, listener: Listener
+) -> None:
+    """Tell that phases keep nothing; that is an error where it is required."""
+    if plan.spec.cache.mode == "require":
+        raise error
+    names: list[Json] = [phase.name for phase in phases]
+    event: Event = {"kind": "not_kept", "phases": names, "problem": error.problems[0].what}
+    listener.on_event(event)
 
 
 class _Fill:
@@ -148,9 +117,8 @@ class _Fill:
         self._plan = plan
         self._check = check
         self._environment = environment
-        self._model = _model(plan, beginning)
+        self._begun = Begun(plan, beginning)
         self._ref = beginning.dataset
-        self._dataset = open_dataset(beginning.dataset)
 
     def keep(
         self,
@@ -162,61 +130,44 @@ class _Fill:
     ) -> KeptRef:
         """Make what is missing; what is kept is in use until the stack is left."""
         stores: dict[str, WantedStore] = {}
+        keys: dict[int, set[str]] = defaultdict(set)
         found: dict[int, dict[SplitName, tuple[str, ...]]] = defaultdict(dict)
         for phase in phases:
-            assert phase.prefix is not None
-            wanted = wanted_stores(
-                self._plan,
-                phase,
-                self._dataset,
-                weights=prefix_digest(self._model.backbone, phase.prefix.cut),
-                instructions=torch.backends.cpu.get_cpu_capability(),
-            )
-            for split, views in wanted:
+            for split, views in self._begun.wanted(phase).items():
                 stores |= {view.key: view for view in views}
+                keys[phase.index] |= {view.key for view in views}
                 found[phase.index][split] = tuple(
                     str(place_of(store_root, view.key)) for view in views
                 )
-        made = self._build(stores, stack, store_root=store_root, listener=listener)
-        return KeptRef(phases=dict(found), rows_made=made)
+        builder = StoreBuilder(
+            store_root, budget=self._plan.cache_budget, listener=listener, check=self._check
+        )
+        requests = {key: self._request(view) for key, view in stores.items()}
 
-    def _build(
+        def run(shards: Shards) -> Reports:
+            works = [_fill_work(stores[key], shard) for key, shard in shards]
+            return self._run(works, store_root.parent)
+
+        built = builder.build([*keys.values()], requests, run, uses=stack)
+        lost = self._without(phases, keys, built.problems, listener)
+        kept = {index: places for index, places in found.items() if index not in lost}
+        return KeptRef(phases=kept, rows_made=built.rows_made)
+
+    def _without(
         self,
-        stores: Mapping[str, WantedStore],
-        stack: ExitStack,
-        *,
-        store_root: Location,
+        phases: Sequence[PhasePlan],
+        keys: Mapping[int, set[str]],
+        problems: Mapping[str, CacheError],
         listener: Listener,
-    ) -> int:
-        """Build the stores that are missing; return the rows that were made."""
-        # In one order for all runs, or two of them could wait for each other.
-        keys = sorted(stores)
-        uses = {key: stack.enter_context(in_use(store_root, key)) for key in keys}
-        with ExitStack() as locks:
-            builds = {
-                key: locks.enter_context(
-                    building(uses[key], self._request(stores[key]), budget=self._plan.cache_budget)
-                )
-                for key in keys
-            }
-            works = [_fill_work(stores[key], shard) for key in keys for shard in builds[key].works]
-            total = sum(len(work.row_ids) for work in works)
-            if works:
-                listener.on_stage("running the frozen layers once")
-            left, done = Counter(work.key for work in works), 0
-            for key in keys:
-                if not left[key]:
-                    # It is there, or a build that was killed had made all of its rows.
-                    builds[key].commit()
-            for key, report in self._run(works, store_root.parent):
-                builds[key].take(report)
-                left[key] -= 1
-                if not left[key]:
-                    builds[key].commit()
-                done += report.record.rows
-                listener.on_rows(done, total)
-                self._check()
-        return total
+    ) -> set[int]:
+        """Tell which phases go on without what they wanted kept, and why; return their indexes."""
+        lost: dict[CacheError, list[PhasePlan]] = defaultdict(list)
+        for phase in phases:
+            if failed := keys[phase.index] & problems.keys():
+                lost[problems[min(failed)]].append(phase)
+        for error, without in lost.items():
+            _tell(self._plan, without, error, listener)
+        return {phase.index for without in lost.values() for phase in without}
 
     def _request(self, wanted: WantedStore) -> ActivationRequest:
         prefix = self._plan.phases[wanted.phase].prefix
@@ -224,26 +175,24 @@ class _Fill:
         return ActivationRequest(
             key=wanted.key,
             about=wanted.about,
-            shape=row_shape(prefix, self._model.backbone, self._plan.spec.memory_format),
+            shape=row_shape(prefix, self._begun.model.backbone, self._plan.spec.memory_format),
             dtype=prefix.dtype,
             num_rows=len(wanted.row_ids),
         )
 
     def _run(self, works: Sequence[FillWork], storage: Location) -> Reports:
-        if not works:
-            return iter(())
         if self._environment is not None:
             from rayft.runtime.fill_pool import run_on_ray
 
             return run_on_ray(
                 self._plan,
                 self._ref,
-                self._model,
+                self._begun.model,
                 works,
                 storage=storage,
                 environment=self._environment,
             )
-        return _run_here(self._plan, self._dataset, self._model, works)
+        return _run_here(self._plan, self._begun, works)
 
 
 def _fill_work(wanted: WantedStore, shard: ActivationWork) -> FillWork:
@@ -258,14 +207,14 @@ def _fill_work(wanted: WantedStore, shard: ActivationWork) -> FillWork:
 
 
 def _run_here(
-    plan: RunPlan, dataset: Dataset, model: FineTuneModel, works: Sequence[FillWork]
-) -> Reports:
+    plan: RunPlan, begun: Begun, works: Sequence[FillWork]
+) -> Iterator[tuple[str, ActivationReport]]:
     before = torch.get_num_threads()
     torch.set_num_threads(plan.resources.threads_per_worker)
     keep_freed_memory()
     device = Device.of_run(plan, torch.device(plan.resources.device))
-    device.place(model)
-    filler = Filler(plan, dataset, model=model, device=device)
+    device.place(begun.model)
+    filler = Filler(plan, begun.dataset, model=begun.model, device=device)
     try:
         yield from map(filler, works)
     finally:

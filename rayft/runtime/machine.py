@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -25,6 +26,7 @@ found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_co
 print(json.dumps({
     "gpu_memory_bytes": min((gpu.total_memory for gpu in found), default=0),
     "gpu_bf16": all(gpu.major >= 8 for gpu in found),
+    "gpu_names": sorted({gpu.name for gpu in found}),
 }))
 """
 
@@ -41,6 +43,8 @@ class Machine:
     """Memory of the smallest GPU; 0 where there is none, or none was asked for."""
     gpu_bf16: bool = False
     """Whether all GPUs have instructions for bf16."""
+    gpu_names: tuple[str, ...] = ()
+    """Kinds of GPUs, as torch names them."""
 
 
 def this_machine(*, with_gpus: bool) -> Machine:
@@ -55,6 +59,7 @@ def this_machine(*, with_gpus: bool) -> Machine:
         cpu_bf16=bool(_cpu_flags() & _BF16_FLAGS),
         gpu_memory_bytes=int(gpus.get("gpu_memory_bytes", 0)),
         gpu_bf16=bool(gpus.get("gpu_bf16", False)),
+        gpu_names=tuple(gpus.get("gpu_names", ())),
     )
 
 
@@ -75,7 +80,7 @@ def _cpu_flags() -> set[str]:
     return set(flags.partition(":")[2].split())
 
 
-def _gpus() -> dict[str, int | bool]:
+def _gpus() -> dict[str, Any]:
     """Ask torch in a process of its own: Ray hides the GPUs from a task that reserves none."""
     environment = {k: v for k, v in os.environ.items() if k not in _HIDES_GPUS}
     found = subprocess.run(  # noqa: S603  our own interpreter and program
@@ -88,5 +93,5 @@ def _gpus() -> dict[str, int | bool]:
     lines = found.stdout.splitlines()
     if found.returncode or not lines:
         return {}
-    answer: dict[str, int | bool] = json.loads(lines[-1])
+    answer: dict[str, Any] = json.loads(lines[-1])
     return answer

@@ -75,7 +75,7 @@ def plan_before(spec: RunSpec, places: Places) -> RunPlan:
         store_root=places.store_root,
         stored_size=stored_size(spec, image_size=size),
     )
-    return _plan(spec, data, _model_facts(spec, data), cluster_facts(places.storage_path))
+    return _plan(spec, data, facts_of_model(spec, data), cluster_facts(places.storage_path))
 
 
 def check(spec: RunSpec, places: Places) -> RunPlan:
@@ -185,7 +185,7 @@ def plan_prepared(
         speeds: those of an earlier plan, so that nothing is measured twice.
         cluster: what it runs on, where it has been asked already.
     """
-    model = _model_facts(spec, prepared.facts)
+    model = facts_of_model(spec, prepared.facts)
     if isinstance(spec.data.normalize, ComputedNormalization):
         mean, std = channel_statistics(open_dataset(prepared.ref))
         model = replace(model, mean=mean, std=std)
@@ -221,7 +221,8 @@ def _measured_facts(
     )
 
 
-def _model_facts(spec: RunSpec, data: DataFacts) -> ModelFacts:
+def facts_of_model(spec: RunSpec, data: DataFacts) -> ModelFacts:
+    """Return what is known of a model without its weights, and before its rows are looked at."""
     facts = _known_facts(spec, len(data.classes))
     given = spec.data.normalize
     if isinstance(given, GivenNormalization):

@@ -10,7 +10,8 @@ from rayft.errors import DataError, Problem
 from rayft.feed.gather import gather_images
 from rayft.plan.facts import SplitName
 from rayft.plan.storage import stored_size
-from rayft.runtime.preflight import Places, input_size
+from rayft.plan.views import views_of_epochs
+from rayft.runtime.preflight import Places, facts_of_model, input_size
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import open_dataset
 from rayft.transforms.augment import center_crop, make_augmentation
@@ -31,7 +32,8 @@ class Preview:
     views: Images
     """[V, n, H, H, C]: what the model is shown, before `mix`."""
     seen_in: tuple[str, ...]
-    """[V], `epoch 0`, `epoch 1` ... of training rows, `evaluation` of others."""
+    """[V], `epoch 0`, `epoch 1` ... of training rows, `evaluation` of others; `epoch 4, as 0` where
+    an epoch takes the views of an earlier one again."""
 
 
 def is_prepared(spec: RunSpec, places: Places) -> bool:
@@ -68,7 +70,7 @@ def preview(
 
     Raises:
         DataError: there is no such split.
-        SpecError: an augmentation does not fit the size of the images.
+        SpecError: an augmentation does not fit the size of the images, or a phase the model.
     """
     dataset = open_dataset(prepared.ref)
     if split not in dataset.splits:
@@ -85,7 +87,12 @@ def preview(
     size = input_size(spec)
     if split == "train":
         augment = make_augmentation(spec.augment, image_size=size, seed=spec.seed)
-        views = {f"epoch {e}": augment(stored, row_ids, epoch=e) for e in range(num_views)}
+        views = {
+            f"epoch {epoch}" + (f", as {view}" if view != epoch else ""): augment(
+                stored, row_ids, epoch=view
+            )
+            for epoch, view in enumerate(_views(spec, prepared, num_views))
+        }
     else:
         views = {"evaluation": center_crop(stored, size)}
     return Preview(
@@ -95,6 +102,14 @@ def preview(
         views=np.stack([*views.values()]),
         seen_in=tuple(views),
     )
+
+
+def _views(spec: RunSpec, prepared: PreparedDataset, num_epochs: int) -> list[int]:
+    """Return the view of each row that an epoch takes; epochs after the last go on like it."""
+    in_turn = views_of_epochs(spec, facts_of_model(spec, prepared.facts), prepared.facts)
+    last = len(in_turn) - 1
+    numbers = [in_turn[min(epoch, last)] for epoch in range(num_epochs)]
+    return [epoch % number if number else epoch for epoch, number in enumerate(numbers)]
 
 
 def _first_of_each_class(

@@ -10,10 +10,11 @@ from rayft.data.prepare import PreparedDataset
 from rayft.engine.ports import Json
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.attempt import make_attempt
+from rayft.runtime.beginning import Beginning
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.job import Job
 from rayft.runtime.journal import Event
-from rayft.runtime.keep import Beginning
+from rayft.runtime.kept_already import plan_with_kept
 from rayft.runtime.launch import (
     connect_if_told,
     start_ray,
@@ -119,9 +120,10 @@ def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]
             check_nodes(places.storage_path)
         prepared = _prepare(spec, places, listener)
         plan = plan_prepared(spec, places, prepared, speeds=plan.speeds)
+        beginning = Beginning(dataset=prepared.ref, weights=weights, folder=folder)
+        plan = plan_with_kept(plan, beginning, store_root=places.store_root)
         folder.begin(asked, plan)
         listener.on_plan(plan)
-        beginning = Beginning(dataset=prepared.ref, weights=weights, folder=folder)
         _run(plan, beginning, places.store_root, listener, owns_cluster=owns_cluster)
         result = folder.result()
         assert result is not None

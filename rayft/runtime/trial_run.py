@@ -14,12 +14,13 @@ from rayft.plan.run_plan import RunPlan
 from rayft.plan.trials import Ending, Unit
 from rayft.runtime.allocator import keep_freed_memory
 from rayft.runtime.attempt import make_attempt, new_job
+from rayft.runtime.beginning import Beginning
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.fork import fork
 from rayft.runtime.fused_unit import work_fused
 from rayft.runtime.job import Job, work
 from rayft.runtime.journal import Event
-from rayft.runtime.keep import Beginning, keeping
+from rayft.runtime.keep import keeping
 from rayft.runtime.launch import train_on_ray
 from rayft.runtime.preflight import Places, resolve
 from rayft.runtime.sweep_folder import SweepFolder

@@ -26,7 +26,8 @@ class CacheSpec(Spec):
     """Random views of each row that are kept, where there is augmentation; epochs take them in
     turn. `auto` weighs their time against that of new views in every epoch."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Numbers that are kept. `auto` is what the frozen layers compute in."""
+    """Numbers that are kept. `auto` is what the frozen layers compute in. What is beyond 65,504,
+    where fp16 ends, is an error."""
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:

@@ -7,7 +7,7 @@ in an object store its files lie in their place, and the manifest, put last and 
 none, makes them a store.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import final
@@ -100,7 +100,13 @@ class Build:
 
 
 @contextmanager
-def building(use: Use, request: ActivationRequest, *, budget: int) -> Iterator[Build]:
+def building(
+    use: Use,
+    request: ActivationRequest,
+    *,
+    budget: int,
+    on_wait: Callable[[], None] = lambda: None,
+) -> Iterator[Build]:
     """Build a store of activations in a `with` block, unless it is there; it ends with a commit.
 
     When two processes ask for the same store at once, the second waits and then finds it; so
@@ -112,6 +118,7 @@ def building(use: Use, request: ActivationRequest, *, budget: int) -> Iterator[B
         use: the use of the key; it lasts for as long as the store is needed.
         request: the store that is wanted.
         budget: bytes that all stores of activations together may have.
+        on_wait: called once where another process is building it.
 
     Raises:
         CacheError: there is too little room, or the disk or the object store refused.
@@ -120,7 +127,11 @@ def building(use: Use, request: ActivationRequest, *, budget: int) -> Iterator[B
     lock = use.store_root / "locks" / f"{FOLDER}-{use.key}.lock"
     with ExitStack() as stack:
         with cache_errors(use.store_root):
-            held = stack.enter_context(locked(lock, holder=this_process(), wait=True))
+            try:
+                held = stack.enter_context(locked(lock, holder=this_process(), wait=False))
+            except BlockingIOError:
+                on_wait()
+                held = stack.enter_context(locked(lock, holder=this_process(), wait=True))
             is_there = _is_sound(use, request)
         removed = () if is_there else _reserve(use, request, budget)
         yield Build(use, request, held, is_there=is_there, removed=removed)

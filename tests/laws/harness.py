@@ -35,8 +35,9 @@ from rayft.models.facts import model_facts
 from rayft.models.weights import LoadedWeights
 from rayft.plan.facts import ClusterFacts, Speeds
 from rayft.plan.run_plan import RunPlan, make_plan
+from rayft.runtime.beginning import Beginning
 from rayft.runtime.folder import RunFolder
-from rayft.runtime.keep import Beginning, Listener, keeping
+from rayft.runtime.keep import Listener, keeping
 from rayft.runtime.train import Silence
 from rayft.spec.run import RunSpec
 from rayft.storage.location import Location
@@ -137,18 +138,20 @@ def make_test_plan(spec: RunSpec, prepared: PreparedDataset) -> RunPlan:
 def keep(
     spec: RunSpec,
     prepared: PreparedDataset,
-    folder: Path,
+    folder: Path | Location,
     *,
     on_ray: bool = False,
     listener: Listener | None = None,
+    weights: LoadedWeights | None = None,
 ) -> Iterator[KeptRef]:
     """Keep what the frozen layers of a spec's phases make, below a folder."""
     plan = make_test_plan(spec, prepared)
-    run = RunFolder(Location(str(folder)), spec.name)
+    place = Location(str(folder))
+    run = RunFolder(place, spec.name)
     with keeping(
         plan,
-        Beginning(dataset=prepared.ref, weights=None, folder=run),
-        store_root=Location(str(folder / "stores")),
+        Beginning(dataset=prepared.ref, weights=weights, folder=run),
+        store_root=place / "stores",
         environment={} if on_ray else None,
         listener=listener or Silence(),
     ) as kept:

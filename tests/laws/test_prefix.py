@@ -181,6 +181,7 @@ def test_a_run_goes_on_where_nothing_can_be_kept(prepared: PreparedDataset, tmp_
 
     (event,) = heard.events
     assert event["kind"] == "not_kept"
+    assert event["phases"] == ["probe", "top"]
     assert "activations cannot be kept here" in str(event["problem"])
 
 

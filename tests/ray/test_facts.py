@@ -39,3 +39,15 @@ def test_a_machine_is_asked_for_what_torch_says_of_its_cpus() -> None:
 
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     assert machine.cpu_bf16 == has_bf16
+
+
+def test_kinds_of_gpus_go_by_rays_names_until_one_is_up() -> None:
+    from rayft.plan.facts import NodeFacts
+    from rayft.runtime.facts import kinds_of_gpus
+    from rayft.runtime.machine import Machine
+
+    node = NodeFacts(name="gpu", resources={"GPU": 1, "accelerator_type:L4": 1}, memory_bytes=0)
+    machine = Machine(memory_bytes=1, cpu_bf16=False, gpu_names=("NVIDIA L4",))
+
+    assert kinds_of_gpus([node], []) == ("L4",)
+    assert kinds_of_gpus([node], [machine]) == ("NVIDIA L4",)

@@ -69,11 +69,26 @@ def test_scripts_read_one_line(spec_file: Path, tmp_path: Path) -> None:
     assert result["output"] == str(tmp_path / "sheet.png")
 
 
-def test_views_are_the_bytes_that_training_sees(tmp_path: Path) -> None:
-    spec = make_spec()
-    ready = prepared(spec, tmp_path)
+PROBE = {"name": "probe", "train": ["heads"], "for": "4 epochs", "lr": 0.01}
+TOP = {"name": "top", "train": ["heads", "last 2"], "for": "1 epochs", "lr": 0.01}
+FEW = {"phases": [PROBE, TOP], "cache": {"mode": "require", "views": 3}}
 
-    found = preview(spec, ready, split="train", num_rows=7, num_views=3)
+
+@pytest.mark.parametrize(
+    ("changes", "titles"),
+    [
+        ({}, ("epoch 0", "epoch 1", "epoch 2")),
+        (FEW, ("epoch 0", "epoch 1", "epoch 2", "epoch 3, as 0", "epoch 4, as 1")),
+    ],
+)
+def test_views_are_the_bytes_that_training_sees(
+    tmp_path: Path, changes: dict[str, Any], titles: tuple[str, ...]
+) -> None:
+    spec = make_spec(**changes)
+    ready = prepared(spec, tmp_path)
+    num_views = len(titles)
+
+    found = preview(spec, ready, split="train", num_rows=7, num_views=num_views)
 
     plan = make_test_plan(spec, ready)
     split = open_dataset(ready.ref).splits["train"]
@@ -86,11 +101,11 @@ def test_views_are_the_bytes_that_training_sees(tmp_path: Path) -> None:
                 assert batch.images is not None
                 for row_id, image in zip(ticket.row_ids.tolist(), batch.images, strict=True):
                     seen[ticket.epoch, row_id] = image
-    assert {epoch for epoch, _ in seen} == {0, 1, 2}
+    assert {epoch for epoch, _ in seen} == set(range(num_views))
     for epoch, views in enumerate(found.views):
         for row_id, view in zip(found.row_ids.tolist(), views, strict=True):
             assert np.array_equal(view, seen[epoch, row_id])
-    assert found.seen_in == ("epoch 0", "epoch 1", "epoch 2")
+    assert found.seen_in == titles
 
 
 def test_rows_are_of_as_many_classes_as_can_be(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from rayft.errors import SpecError
 from rayft.plan.facts import ModelFacts, Paces, Speeds
+from rayft.plan.kept_already import with_kept_already
 from rayft.plan.prefix import PrefixPlan, prefix_rows
 from rayft.plan.run_plan import RunPlan
 from tests.unit.plan.conftest import FAST, spec
@@ -83,6 +84,34 @@ def test_one_epoch_does_not_pay(planned: Planned) -> None:
 
     assert not found.keeps
     assert "would not pay" in found.reason
+
+
+def test_one_epoch_pays_where_its_rows_are_kept_already(planned: Planned) -> None:
+    plan = planned(MEASURED, phases=[phase(["heads"], 1)])
+
+    found = with_kept_already(plan, {0: 1}).phases[0].prefix
+
+    assert with_kept_already(plan, {0: 0}) == plan
+    assert found is not None
+    assert found.keeps
+    assert found.fill_s == 0
+    assert found.reason == "kept already: 0 s instead of 1 s are expected for the phase"
+
+
+def test_what_is_there_in_part_is_counted_in_part(planned: Planned) -> None:
+    plan = planned(MEASURED, phases=[phase(["heads"], 10)])
+
+    found = with_kept_already(plan, {0: 0.5}).phases[0].prefix
+
+    assert found is not None
+    assert found.fill_s == pytest.approx(1.23 / 2)
+    assert found.reason.startswith("50% of it is kept already: ")
+
+
+def test_what_must_not_be_kept_is_not_read_either(planned: Planned) -> None:
+    plan = planned(MEASURED, phases=[phase(["heads"], 10)], cache={"mode": "off"})
+
+    assert with_kept_already(plan, {0: 1}) == plan
 
 
 def test_a_slow_reading_of_large_maps_does_not_pay(planned: Planned) -> None:
