@@ -195,16 +195,16 @@ class RemoteReader:
 
 def _events(lines: list[bytes], attempt: int) -> Iterator[Event]:
     for line in lines:
-        event = _parse(line)
+        event = parse_event(line)
         if event is not None and event.get("attempt") == attempt:
             yield event
 
 
-def _parse(line: bytes) -> Event | None:
+def parse_event(line: bytes) -> Event | None:
+    """Return the event of a line; None where its writer died in the middle of it."""
     try:
         event = json.loads(line)
     except ValueError:
-        # A writer died in the middle of a line and the next one wrote on.
         return None
     return event if isinstance(event, dict) else None
 
