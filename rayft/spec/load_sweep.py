@@ -175,7 +175,8 @@ def _of_the_run(problem: Problem) -> Problem:
 def _under_the_sweep(run: RunSpec, sweep: SweepSpec) -> RunSpec:
     """Return the run with the name of its sweep, and with its metric where it has none."""
     update = {"name": sweep.name}
-    if run.best_metric is None and sweep.metric != SweepSpec.model_fields["metric"].default:
+    is_default = sweep.metric == SweepSpec.model_fields["metric"].default
+    if run.best_metric is None and run.data.validation is not None and not is_default:
         update["best_metric"] = sweep.metric
     return run.model_copy(update=update)
 

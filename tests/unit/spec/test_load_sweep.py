@@ -178,7 +178,10 @@ def test_validation_rows_may_come_from_the_space(tmp_path: Path) -> None:
     run = TABLE["run"].replace("  validation: {fraction: 0.1}\n", "")
     sweep = TABLE["good"].replace("optimizer.weight_decay", "data.validation.fraction")
 
-    assert load_sweep(write(tmp_path, sweep, run)).run.data.validation is None
+    loaded = load_sweep(write(tmp_path, sweep, run), ["metric=validation/loss"])
+
+    assert loaded.run.data.validation is None
+    assert run_of(loaded.sweep) == loaded.run
 
 
 def test_a_dumped_sweep_needs_no_other_file_and_keeps_what_was_left_out(tmp_path: Path) -> None:
