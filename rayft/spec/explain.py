@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from rayft.errors import Problem
+from rayft.spec.base import Spec
 from rayft.spec.reference import (
     Form,
     branches,
@@ -49,17 +50,18 @@ class _Fault:
         return self.path[-1] if self.path else ""
 
 
-def explain(error: ValidationError, raw: object) -> list[Problem]:
+def explain(error: ValidationError, raw: object, root: type[Spec] = RunSpec) -> list[Problem]:
     """Return a problem for everything that pydantic found wrong with a whole spec.
 
     Args:
-        error: what `RunSpec.model_validate(raw)` raised.
+        error: what `root.model_validate(raw)` raised.
         raw: the spec as written.
+        root: the model of the whole spec.
 
     Returns:
         Problems whose `where` is a path in the spec.
     """
-    faults = list(_faults(error, RunSpec, raw, ()))
+    faults = list(_faults(error, root, raw, ()))
     misspelt = {
         (fault.path[:-1], near)
         for fault in faults
@@ -72,7 +74,7 @@ def explain(error: ValidationError, raw: object) -> list[Problem]:
         for fault in faults
         if fault.error["type"] != "missing" or (fault.path[:-1], fault.key) not in misspelt
     ]
-    return list(dict.fromkeys(_problem(fault) for fault in told))
+    return list(dict.fromkeys(_problem(fault, root) for fault in told))
 
 
 def _faults(
@@ -182,16 +184,16 @@ def found_words(value: object) -> str:
             return "an empty section"
 
 
-def _problem(fault: _Fault) -> Problem:
+def _problem(fault: _Fault, root: type[Spec]) -> Problem:
     match fault.error["type"]:
         case "missing":
             what, fix = _missing(fault)
         case "extra_forbidden":
-            what, fix = _unknown_key(fault)
+            what, fix = _unknown_key(fault, root)
         case "union_tag_invalid" | "union_tag_not_found":
             return _wrong_kind(fault)
         case "value_error":
-            return _refused(fault)
+            return _refused(fault, root)
         case _:
             value = fault.error["input"]
             what, fix = (
@@ -208,12 +210,12 @@ def _missing(fault: _Fault) -> tuple[str, str]:
     return "required, and not given", f"add {fault.key}: {words(fault.form)}"
 
 
-def _unknown_key(fault: _Fault) -> tuple[str, str]:
+def _unknown_key(fault: _Fault, root: type[Spec]) -> tuple[str, str]:
     names = names_in(fault.parent)
     what = f"there is no setting {fault.key!r} here"
     if near := _near(fault.key, names):
         return what, f"did you mean {near[0]}?"
-    if homes := homes_of(fault.key):
+    if homes := homes_of(fault.key, root):
         return what, f"move it to {listed(homes[:3])}, or remove it"
     return what, f"remove it; settings here are {listed(names, last='and')}"
 
@@ -230,11 +232,11 @@ def _wrong_kind(fault: _Fault) -> Problem:
     return Problem(path, what, f"{hint}{'kinds are' if hint else 'use'} {listed(known)}")
 
 
-def _refused(fault: _Fault) -> Problem:
+def _refused(fault: _Fault, root: type[Spec]) -> Problem:
     """Tell what a rule of the models said; its fix stands behind the first semicolon."""
     what, _, fix = str(fault.error["ctx"]["error"]).partition("; ")
     inner = ((*fault.path, *word.split(".")) for word in what.split())
-    path = next((path for path in inner if forms_at(path)), fault.path)
+    path = next((path for path in inner if forms_at(path, root)), fault.path)
     return Problem(".".join(path), what, fix or "correct this value")
 
 

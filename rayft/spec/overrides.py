@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TypeAlias
 
 import yaml
 
 from rayft.errors import Problem, SpecError
 from rayft.spec.base import Spec
 from rayft.spec.explain import found_words
+from rayft.spec.read import Tree
 from rayft.spec.reference import (
     Form,
     as_section,
@@ -24,42 +24,60 @@ from rayft.spec.reference import (
 )
 from rayft.spec.run import RunSpec
 
-Tree: TypeAlias = "bool | int | float | str | list[Tree] | dict[str, Tree] | None"
-"""A spec as written, before it is checked."""
 
-
-def split_override(text: str) -> tuple[tuple[str, ...], str]:
+def split_override(
+    text: str, *, root: type[Spec] = RunSpec, shown: str = ""
+) -> tuple[tuple[str, ...], str]:
     """Return the keys and the value of `phases.1.lr=3e-3`.
+
+    Args:
+        text: the override.
+        root: the model of the whole spec.
+        shown: the override as the user wrote it, where that was longer.
 
     Raises:
         SpecError: it is not of this form, or the spec knows no such setting.
     """
+    where = f"override {shown or text}"
     path, equals, value = text.partition("=")
     keys = tuple(path.strip().split("."))
     if not equals or not all(keys):
-        problem = Problem(f"override {text}", "expected PATH=VALUE", "write such as seed=1")
-        raise SpecError(problem)
-    for length in range(1, len(keys) + 1):
-        if not forms_at(keys[:length]):
-            raise SpecError(_unknown(keys, length - 1, where=f"override {text}"))
+        raise SpecError(Problem(where, "expected PATH=VALUE", "write such as seed=1"))
+    check_path(keys, where=where, root=root)
     return keys, value
 
 
-def _unknown(keys: tuple[str, ...], place: int, *, where: str) -> Problem:
+def check_path(keys: tuple[str, ...], *, where: str, root: type[Spec] = RunSpec) -> None:
+    """Refuse a path that a spec does not know.
+
+    Args:
+        keys: the path.
+        where: what named it, for errors.
+        root: the model of the whole spec.
+
+    Raises:
+        SpecError: there is no such setting; names the nearest ones.
+    """
+    for length in range(1, len(keys) + 1):
+        if not forms_at(keys[:length], root):
+            raise SpecError(_unknown(keys, length - 1, where=where, root=root))
+
+
+def _unknown(keys: tuple[str, ...], place: int, *, where: str, root: type[Spec]) -> Problem:
     """Tell which key of a path is wrong, with the nearest right path."""
-    names = [name for form in forms_at(keys[:place]) for name in names_in(form)]
+    names = [name for form in forms_at(keys[:place], root) for name in names_in(form)]
     what = f"there is no setting {'.'.join(keys[: place + 1])!r}"
     for near in get_close_matches(keys[place], names, n=3):
         path = (*keys[:place], near, *keys[place + 1 :])
-        if forms_at(path):
+        if forms_at(path, root):
             return Problem(where, what, f"did you mean {'.'.join(path)}?")
     above = ".".join(keys[:place])
-    if homes := homes_of(keys[-1]):
+    if homes := homes_of(keys[-1], root):
         return Problem(where, what, f"did you mean {listed(homes[:3])}?")
     if names:
         here = f"in {above}" if above else "of a spec"
         return Problem(where, what, f"settings {here} are {listed(names, last='and')}")
-    if forms_at((*keys[:place], "0")):
+    if forms_at((*keys[:place], "0"), root):
         return Problem(where, what, f"{above} is a list: use an index from 0, such as {above}.0")
     return Problem(where, what, f"set {above} itself; it has no settings inside")
 
@@ -148,8 +166,13 @@ _Dumper.add_representer(str, _represent_text)
 
 def dump_spec(spec: RunSpec) -> str:
     """Return the whole spec as YAML, defaults included, that loads back to an equal spec."""
+    return dump_tree(spec.model_dump(mode="json", by_alias=True))
+
+
+def dump_tree(tree: dict[str, Tree]) -> str:
+    """Return settings as YAML that reads back to the same values."""
     return yaml.dump(
-        spec.model_dump(mode="json", by_alias=True),
+        tree,
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
@@ -157,27 +180,35 @@ def dump_spec(spec: RunSpec) -> str:
     )
 
 
-def misread(raw: object, spec: RunSpec) -> list[Problem]:
+def misread(raw: object, spec: Spec) -> list[Problem]:
     """Return a problem for each text or truth value that pydantic turned into something else.
 
     `nesterov: yes` is text in this YAML, and pydantic would take it for true.
     """
-    return list(_misread(raw, spec.model_dump(mode="json", by_alias=True), ()))
+    read = spec.model_dump(mode="json", by_alias=True)
+    return [_misread(*found, type(spec)) for found in _retyped(raw, read, ())]
 
 
-def _misread(raw: object, read: object, path: tuple[str, ...]) -> Iterator[Problem]:
+def _retyped(
+    raw: object, read: object, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str | bool, object]]:
+    """Yield path, text or truth value as written, and what it became."""
     if isinstance(raw, dict) and isinstance(read, dict):
         for key in raw:
             if key in read:
-                yield from _misread(raw[key], read[key], (*path, key))
+                yield from _retyped(raw[key], read[key], (*path, key))
     elif isinstance(raw, list) and isinstance(read, list):
         for index, (old, new) in enumerate(zip(raw, read, strict=True)):
-            yield from _misread(old, new, (*path, str(index)))
+            yield from _retyped(old, new, (*path, str(index)))
     elif isinstance(raw, str | bool) and type(read) in {str, bool, int, float} - {type(raw)}:
-        expected = listed([words(form) for form in forms_at(path)][:1])
-        quoted = ", without quotes" if isinstance(raw, str) else ""
-        fix = "write true or false" if isinstance(read, bool) else f"write a number{quoted}"
-        yield Problem(".".join(path), f"expected {expected}, found {found_words(raw)}", fix)
+        yield path, raw, read
+
+
+def _misread(path: tuple[str, ...], raw: str | bool, read: object, root: type[Spec]) -> Problem:
+    expected = listed([words(form) for form in forms_at(path, root)][:1])
+    quoted = ", without quotes" if isinstance(raw, str) else ""
+    fix = "write true or false" if isinstance(read, bool) else f"write a number{quoted}"
+    return Problem(".".join(path), f"expected {expected}, found {found_words(raw)}", fix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
 from rayft.spec.base import Spec
@@ -25,6 +26,13 @@ _PATTERNS = {
     r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$": "the form package.module:function",
     r"^[0-9a-f]{64}$": "64 digits 0-9 and letters a-f",
 }
+_PLAIN: dict[Form, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    JsonValue: "any value",
+}
 
 
 def fields_of(model: type[Spec]) -> dict[str, FieldInfo]:
@@ -35,7 +43,7 @@ def fields_of(model: type[Spec]) -> dict[str, FieldInfo]:
 def form_of(field: FieldInfo) -> Form:
     """Return what a field may hold, with its limits."""
     form: Form = field.annotation
-    if field.metadata or field.discriminator or field.examples:
+    if field.metadata or field.discriminator or field.examples or field.title:
         return Annotated[form, field]
     return form
 
@@ -90,9 +98,9 @@ def inner_forms(form: Form, key: str) -> list[Form]:
     return found
 
 
-def forms_at(path: Sequence[str]) -> list[Form]:
-    """Return what may stand at a path of the spec; empty where there is no such setting."""
-    forms: list[Form] = [RunSpec]
+def forms_at(path: Sequence[str], root: type[Spec] = RunSpec) -> list[Form]:
+    """Return what may stand at a path of a spec; empty where there is no such setting."""
+    forms: list[Form] = [root]
     for key in path:
         forms = [inner for form in forms for inner in inner_forms(form, key)]
     return forms
@@ -132,6 +140,11 @@ def _shape(form: Form) -> object:
 def words(form: Form) -> str:
     """Say what a setting expects: `a number above 0`, `auto, fp32 or bf16`."""
     base, limits = _taken_apart(form)
+    titles = [limit.title for limit in limits if isinstance(limit, FieldInfo) and limit.title]
+    return f"{titles[0]}{_examples(limits)}" if titles else _untitled(form, base, limits)
+
+
+def _untitled(form: Form, base: Form, limits: Sequence[object]) -> str:
     if kinds(form):
         null = ["null"] if NoneType in get_args(base) else []
         return f"a section of kind {listed([*kinds(form), *null])}"
@@ -146,8 +159,7 @@ def words(form: Form) -> str:
         return f"a table from names to {words(get_args(base)[1])}"
     if as_section(form) is not None:
         return f"a section with {listed(list(fields_of(base)), last='and')}"
-    plain = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    return plain[base] + _bounds(limits) + _examples(limits)
+    return _PLAIN[base] + _bounds(limits) + _examples(limits)
 
 
 def _words_of_union(members: tuple[Form, ...], bounds: Sequence[object]) -> str:
@@ -199,13 +211,13 @@ def listed(items: Sequence[str], *, last: str = "or") -> str:
     return f"{', '.join(unique[:-1])} {last} {unique[-1]}"
 
 
-def sections() -> dict[type[Spec], list[str]]:
-    """Return every section of the spec with the paths it may stand at, in the order of the spec.
+def sections(root: type[Spec] = RunSpec) -> dict[type[Spec], list[str]]:
+    """Return every section of a spec with the paths it may stand at, in the order of the spec.
 
     `N` stands for an index and `NAME` for a name of the user's choice.
     """
     found: dict[type[Spec], list[str]] = {}
-    _collect(RunSpec, (), found)
+    _collect(root, (), found)
     return found
 
 
@@ -225,10 +237,10 @@ def _collect(form: Form, path: tuple[str, ...], found: dict[type[Spec], list[str
         _collect(get_args(base)[1], (*path, "NAME"), found)
 
 
-def homes_of(key: str) -> list[str]:
+def homes_of(key: str, root: type[Spec] = RunSpec) -> list[str]:
     """Return the paths at which a setting of this name may stand, with the kinds that have it."""
     found: dict[str, list[str]] = {}
-    for section, paths in sections().items():
+    for section, paths in sections(root).items():
         if key in fields_of(section):
             kind = section.model_fields.get("kind")
             home = f"{paths[0]}.{key}".lstrip(".")
@@ -243,13 +255,18 @@ def schema_json() -> str:
 
 
 def reference_page() -> str:
-    """Return a Markdown page with every setting: path, type, default and meaning."""
-    parts = [
+    """Return a Markdown page with every setting of a run: path, type, default and meaning."""
+    return page_of(
+        RunSpec,
         "# Reference of the run spec\n\nGenerated from the models in `rayft/spec`. `N` stands for "
-        "an index from 0, `NAME` for a name of your choice.\n"
-    ]
-    parts += [_section_text(model, paths) for model, paths in sections().items()]
-    return "\n".join(parts)
+        "an index from 0, `NAME` for a name of your choice.\n",
+    )
+
+
+def page_of(root: type[Spec], head: str) -> str:
+    """Return a Markdown page with every setting of a spec, below a head."""
+    found = sections(root).items()
+    return "\n".join([head, *(_section_text(model, paths) for model, paths in found)])
 
 
 def _section_text(model: type[Spec], paths: Sequence[str]) -> str:

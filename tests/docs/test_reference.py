@@ -1,18 +1,24 @@
 """The generated pages equal what the generator gives now."""
 
+from collections.abc import Callable
+
+import pytest
+
 from rayft.spec.reference import reference_page, schema_json
+from rayft.spec.sweep_reference import sweep_page, sweep_schema_json
 from tests.docs.pages import DOCS
 
 REGENERATE = "the spec has changed: run `python docs/reference/generate.py`"
 
 
-def test_the_page_of_settings_is_up_to_date() -> None:
-    page = (DOCS / "reference" / "spec.md").read_text(encoding="utf-8")
-
-    assert page == reference_page(), REGENERATE
-
-
-def test_the_schema_is_up_to_date() -> None:
-    schema = (DOCS / "reference" / "spec.schema.json").read_text(encoding="utf-8")
-
-    assert schema == schema_json(), REGENERATE
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("spec.md", reference_page),
+        ("spec.schema.json", schema_json),
+        ("sweep.md", sweep_page),
+        ("sweep.schema.json", sweep_schema_json),
+    ],
+)
+def test_a_generated_page_is_up_to_date(name: str, made: Callable[[], str]) -> None:
+    assert (DOCS / "reference" / name).read_text(encoding="utf-8") == made(), REGENERATE

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from rayft.spec.load import load_spec
+from rayft.spec.load_sweep import load_sweep
 from tests.docs.pages import ROOT, Found, all_pages, code_blocks
 
 QUICKSTART = ROOT / "jobs" / "quickstart.yaml"
@@ -13,7 +14,8 @@ WHOLE = {"data", "model", "phases"}
 
 BLOCKS = [b for page in all_pages() for b in code_blocks(page) if b.language == "yaml"]
 SPECS = [block for block in BLOCKS if yaml.safe_load(block.text).keys() >= WHOLE]
-PARTS = [block for block in BLOCKS if block not in SPECS]
+SWEEPS = [block for block in BLOCKS if "space" in yaml.safe_load(block.text)]
+PARTS = [block for block in BLOCKS if block not in SPECS + SWEEPS]
 
 
 def test_the_docs_show_specs() -> None:
@@ -27,6 +29,14 @@ def test_a_whole_spec_loads(block: Found, tmp_path: Path) -> None:
     file.write_text(block.text, encoding="utf-8")
 
     load_spec(file)
+
+
+@pytest.mark.parametrize("block", SWEEPS, ids=str)
+def test_a_sweep_loads_with_the_quickstart_as_its_run(block: Found, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(block.text, encoding="utf-8")
+
+    load_sweep(file, [f"run={QUICKSTART}"])
 
 
 @pytest.mark.parametrize("block", PARTS, ids=str)

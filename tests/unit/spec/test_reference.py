@@ -1,6 +1,10 @@
 """The reference follows the models."""
 
 import json
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
 
 from rayft.spec.reference import (
     fields_of,
@@ -13,6 +17,8 @@ from rayft.spec.reference import (
     words,
 )
 from rayft.spec.run import RunSpec
+from rayft.spec.sweep import SweepSpec
+from rayft.spec.sweep_reference import sweep_page, sweep_schema_json
 
 
 def test_every_setting_stands_on_the_page_and_is_described() -> None:
@@ -67,3 +73,28 @@ def test_the_schema_describes_every_top_level_setting_under_its_written_name() -
     assert all("description" in entry or "$ref" in entry for entry in schema["properties"].values())
     assert "for" in schema["$defs"]["PhaseSpec"]["properties"]
     assert schema_json() == text
+
+
+def test_the_page_of_sweeps_has_every_setting_of_a_sweep() -> None:
+    page = sweep_page()
+
+    for model, paths in sections(SweepSpec).items():
+        for name, field in fields_of(model).items():
+            assert f"| `{paths[0]}.{name}` |".replace("`.", "`") in page
+            assert field.description or name == "kind", f"{model.__name__}.{name}"
+            assert "pattern" not in words(form_of(field)), field
+    assert "| a YAML file or the settings of a run | required |" in page
+
+
+def test_the_schema_of_sweeps_takes_what_the_loader_takes() -> None:
+    checker = Draft202012Validator(json.loads(sweep_schema_json()))
+    cases = yaml.safe_load(Path(__file__).with_name("bad_sweeps.yaml").read_text())
+    good = yaml.safe_load(cases["good"])
+    inside = {key: value for key, value in yaml.safe_load(cases["run"]).items() if key != "name"}
+    inside["phases"][0]["lr"] = 0.01
+
+    checker.validate(good)
+    checker.validate(good | {"run": inside, "space": {"seed": {"choice": [1, 2]}}})
+    assert not checker.is_valid(good | {"run": {**inside, "colour": "red"}})
+    assert not checker.is_valid(good | {"space": {"seed": {"choise": [1, 2]}}})
+    assert not checker.is_valid(good | {"search": {"kind": "grid", "num_trials": 3}})
