@@ -130,6 +130,30 @@ def test_what_no_state_depends_on_is_in_no_key(planned: Planned, name: str) -> N
     assert stage_keys(planned()) == stage_keys(planned(**NOWHERE[name]))
 
 
+PLANNED: dict[str, Callable[[RunPlan], RunPlan]] = {
+    "device": lambda p: replace(p, resources=replace(p.resources, device="cuda")),
+    "workers": lambda p: replace(p, resources=replace(p.resources, num_workers=2)),
+    "threads": lambda p: replace(p, resources=replace(p.resources, threads_per_worker=2)),
+    "shards": lambda p: replace(p, batches=replace(p.batches, num_shards=2)),
+    "precision": lambda p: replace(p, precision="bf16"),
+    "rows in evaluation": lambda p: replace(p, evaluation_rows=7),
+    "order": lambda p: replace(p, order=replace(p.order, shards_per_window=2)),
+    "mean": lambda p: replace(p, model=replace(p.model, mean=(0.1, 0.2, 0.3))),
+    "class weights": lambda p: replace(p, class_weights={"label": (1.0, 2.0)}),
+    "steps": lambda p: replace(
+        p, phases=tuple(replace(phase, num_steps=phase.num_steps + 1) for phase in p.phases)
+    ),
+}
+"""What may follow from the machine, the data or a later phase."""
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_what_the_plan_made_of_it_is_in_every_key(planned: Planned, name: str) -> None:
+    before, after = stage_keys(planned()), stage_keys(PLANNED[name](planned()))
+
+    assert not {*before} & {*after}
+
+
 def test_every_setting_of_a_run_was_thought_of() -> None:
     """A new one is in the keys by itself; this asks for a line above."""
     tried = {name for changes in (EVERYWHERE, NOWHERE) for c in changes.values() for name in c}
