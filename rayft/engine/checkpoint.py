@@ -46,8 +46,27 @@ class CheckpointFolder:
 
     def save(self, name: str, checkpoint: Checkpoint, *, best: str | None) -> None:
         """Write a checkpoint, name the best one, and delete those no longer kept."""
+        self._commit(name, lambda folder: _write(folder, checkpoint))
+        self.set_best(best)
+        self._delete_old(best)
+
+    def adopt(self, name: str, files: Path, manifest: Mapping[str, Json]) -> None:
+        """Take over the tensors of another run's checkpoint, under a manifest of this run's.
+
+        On a disk both then share the bytes, where the file system can: neither ever changes them.
+
+        Args:
+            name: the checkpoint's name here; nothing is done where it is there already.
+            files: folder on this machine with the files that the manifest names, verified.
+            manifest: what it holds beside tensors, with the sizes and hashes of the files.
+        """
+        if name not in self.names():
+            self._commit(name, lambda folder: _share(files, folder, manifest))
+
+    def _commit(self, name: str, write: Callable[[Path], dict[str, Json]]) -> None:
+        """Make a checkpoint visible once it is whole; `write` fills a folder and says with what."""
         with self._temporary(name) as temporary:
-            manifest = _write(temporary, checkpoint)
+            manifest = write(temporary)
             if not self.place.is_local:
                 _upload(temporary, self.place / name, manifest)
             self._fence()
@@ -56,8 +75,6 @@ class CheckpointFolder:
             else:
                 # Where it is there already, it is this one: a position has one state.
                 (self.place / name / MANIFEST).create(_as_text(manifest))
-        self.set_best(best)
-        self._delete_old(best)
 
     @contextmanager
     def _temporary(self, name: str) -> Iterator[Path]:
@@ -147,6 +164,23 @@ def _write(folder: Path, checkpoint: Checkpoint) -> dict[str, Json]:
     manifest: dict[str, Json] = {**checkpoint.manifest, "format": FORMAT, "files": files}
     (folder / MANIFEST).write_bytes(_as_text(manifest))
     return manifest
+
+
+def _share(source: Path, folder: Path, manifest: Mapping[str, Json]) -> dict[str, Json]:
+    listed = manifest["files"]
+    assert isinstance(listed, dict)
+    files: dict[str, Json] = {}
+    for name, entry in listed.items():
+        assert isinstance(entry, dict)
+        try:
+            (folder / name).hardlink_to(source / name)
+        except OSError:
+            # Another file system, or one without links.
+            shutil.copyfile(source / name, folder / name)
+        files[name] = {"bytes": entry["bytes"], "sha256": entry["sha256"]}
+    made: dict[str, Json] = {**manifest, "files": files}
+    (folder / MANIFEST).write_bytes(_as_text(made))
+    return made
 
 
 def _as_text(manifest: Mapping[str, Json]) -> bytes:

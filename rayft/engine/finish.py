@@ -1,4 +1,7 @@
-"""After the last phase: the best checkpoint, and its figures on the test split."""
+"""After the last phase: the best checkpoint, and its figures on the test split.
+
+Of a stage, which others go on from, it is the last one, and no test.
+"""
 
 from dataclasses import dataclass
 
@@ -14,7 +17,7 @@ class Outcome:
     """What a run has come to."""
 
     checkpoint: str
-    """Name of the best checkpoint."""
+    """Name of the best checkpoint; of a stage, of the last one."""
     metrics: dict[str, float]
     """Its metrics on validation, and on test where there is such a split."""
     test_report: ClassificationReport | None
@@ -41,3 +44,10 @@ def finish(run: Run) -> Outcome:
         )
         metrics |= finite(report.metrics(prefix="test/"))
     return Outcome(checkpoint=name, metrics=metrics, test_report=report)
+
+
+def finish_stage(run: Run) -> Outcome:
+    """Return the end of a run that others go on from; the same on every rank."""
+    newest = run.checkpoints.names()[-1] if run.ranks.rank == 0 else ""
+    name = run.ranks.broadcast_text(newest)
+    return Outcome(checkpoint=name, metrics=dict(run.metrics), test_report=None)

@@ -8,7 +8,7 @@ import torch
 
 from rayft.data.stream import RayDataFeed
 from rayft.engine.build import make_run
-from rayft.engine.finish import finish
+from rayft.engine.finish import finish, finish_stage
 from rayft.engine.loop import train
 from rayft.engine.ports import Events, Json, Ranks
 from rayft.engine.run import Ports, Run
@@ -17,6 +17,7 @@ from rayft.feed.feed import Feed, InProcessFeed
 from rayft.feed.kept import Kept, KeptRef
 from rayft.models.weights import LoadedWeights
 from rayft.plan.run_plan import RunPlan
+from rayft.plan.stage_keys import stage_plan
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.journal import NoEvents, open_journal
 from rayft.runtime.nodes import Versions, check_this_node
@@ -37,6 +38,9 @@ class Job:
     attempt: int
     versions: Versions
     """Those of the driver."""
+    stops_before: int = 0
+    """Of a stage: index of the first plain phase that it does not run. It ends there on all ranks,
+    as a run does whose last phase is over, and is tested by none. 0 runs all phases."""
 
     @property
     def folder(self) -> RunFolder:
@@ -110,7 +114,8 @@ def _work(
     device: torch.device,
     events: Events,
 ) -> dict[str, float]:
-    plan, folder = job.plan, job.folder
+    # A stage ends as a run of fewer phases, so the loop need not know of it.
+    plan, folder = stage_plan(job.plan, job.stops_before), job.folder
     started = time.monotonic()
     dataset = open_dataset(DatasetRef.from_json(job.dataset))
     run = make_run(
@@ -119,14 +124,14 @@ def _work(
         weights=weights,
         device=device,
         ports=Ports(
-            feed=_make_feed(job, dataset, rank=ranks.rank),
+            feed=_make_feed(job, plan, dataset, rank=ranks.rank),
             ranks=ranks,
             events=events,
             checkpoints=folder.checkpoints(keep=plan.spec.checkpoint.keep, attempt=job.attempt),
         ),
     )
     train(run)
-    outcome = finish(run)
+    outcome = finish_stage(run) if job.stops_before else finish(run)
     if ranks.rank == 0:
         result: dict[str, Json] = {
             "run": str(folder.place),
@@ -148,8 +153,8 @@ def _work(
     return outcome.metrics
 
 
-def _make_feed(job: Job, dataset: Dataset, *, rank: int) -> Feed:
-    plan, kept = job.plan, Kept(KeptRef.from_json(job.kept), dataset)
+def _make_feed(job: Job, plan: RunPlan, dataset: Dataset, *, rank: int) -> Feed:
+    kept = Kept(KeptRef.from_json(job.kept), dataset)
     if plan.ingest.kind == "ray_data":
         return RayDataFeed(plan, dataset, rank=rank, kept=kept)
     return InProcessFeed(plan, dataset, rank=rank, kept=kept)

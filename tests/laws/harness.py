@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
@@ -23,7 +23,7 @@ import torch.distributed as dist
 from rayft.data.prepare import PreparedDataset, prepare_dataset
 from rayft.engine.build import make_run
 from rayft.engine.checkpoint import CheckpointFolder
-from rayft.engine.finish import finish
+from rayft.engine.finish import Outcome, finish, finish_stage
 from rayft.engine.loop import train
 from rayft.engine.ports import OneRank
 from rayft.engine.ranks import DistributedRanks
@@ -35,6 +35,7 @@ from rayft.models.facts import model_facts
 from rayft.models.weights import LoadedWeights
 from rayft.plan.facts import ClusterFacts, Speeds
 from rayft.plan.run_plan import RunPlan, make_plan
+from rayft.plan.stage_keys import stage_plan
 from rayft.runtime.beginning import Beginning
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.keep import Listener, keeping
@@ -143,9 +144,10 @@ def keep(
     on_ray: bool = False,
     listener: Listener | None = None,
     weights: LoadedWeights | None = None,
+    stops_before: int = 0,
 ) -> Iterator[KeptRef]:
     """Keep what the frozen layers of a spec's phases make, below a folder."""
-    plan = make_test_plan(spec, prepared)
+    plan = stage_plan(make_test_plan(spec, prepared), stops_before)
     place = Location(str(folder))
     run = RunFolder(place, spec.name)
     with keeping(
@@ -238,9 +240,10 @@ def run_group(
     kill_after: int | None = None,
     weights: LoadedWeights | None = None,
     kept: KeptRef = NOTHING_KEPT,
+    stops_before: int = 0,
 ) -> Result | None:
     """Train with as many processes as the spec has workers; None where rank 0 was killed."""
-    plan = make_test_plan(spec, prepared)
+    plan = stage_plan(make_test_plan(spec, prepared), stops_before)
     world_size = plan.resources.world_size
     with tempfile.TemporaryDirectory() as meeting:
         pipes, processes = [], []
@@ -254,6 +257,7 @@ def run_group(
                     "kill_after": kill_after,
                     "weights": weights,
                     "kept": kept,
+                    "finish": finish_stage if stops_before else finish,
                     "environment": _storage_environment(),
                 },
             )
@@ -305,6 +309,7 @@ def _worker(
     kill_after: int | None,
     weights: LoadedWeights | None,
     kept: KeptRef,
+    finish: Callable[[Run], Outcome],
     environment: dict[str, str],
 ) -> None:
     os.environ.update(environment)
