@@ -43,12 +43,28 @@ def make_run(
         CheckpointError: all checkpoints are damaged, or the data changed.
     """
     torch.set_num_threads(plan.resources.threads_per_worker)
-    where = Device.of_run(plan, device)
     model = new_model(plan)
     if weights is not None:
         load_weights(model, weights, classes=plan.data.classes)
     if plan.spec.batch_norm == "sync" and ports.ranks.world_size > 1:
         model = synchronize_batch_norm(model)
+    return run_of_model(plan, model, data_fingerprint=data_fingerprint, device=device, ports=ports)
+
+
+def run_of_model(
+    plan: RunPlan,
+    model: FineTuneModel,
+    *,
+    data_fingerprint: str,
+    device: torch.device,
+    ports: Ports,
+) -> Run:
+    """Build everything around a model; take up the newest checkpoint where there is one.
+
+    Raises:
+        CheckpointError: all checkpoints are damaged, or the data changed.
+    """
+    where = Device.of_run(plan, device)
     where.place(model)
     ema = plan.spec.ema
     run = Run(

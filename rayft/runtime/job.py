@@ -8,7 +8,7 @@ import torch
 
 from rayft.data.stream import RayDataFeed
 from rayft.engine.build import make_run
-from rayft.engine.finish import finish, finish_stage
+from rayft.engine.finish import Outcome, finish, finish_stage
 from rayft.engine.loop import train
 from rayft.engine.ports import Events, Json, Ranks
 from rayft.engine.run import Ports, Run
@@ -71,17 +71,17 @@ def work(
     folder = job.folder
     if folder.over_file(job.attempt).exists():
         return {}
-    events: Events = watch(_journal(job)) if ranks.rank == 0 else NoEvents()
+    events: Events = watch(journal_of(job)) if ranks.rank == 0 else NoEvents()
     try:
         if job.plan.resources.num_workers:
-            _check_node(job)
+            check_node(job)
         return _work(job, weights, ranks=ranks, device=device, events=events)
     except RayftError as error:
-        _end_attempt(job, error)
+        end_attempt(job, error)
         raise
 
 
-def _check_node(job: Job) -> None:
+def check_node(job: Job) -> None:
     """Refuse a node that came after the others were asked and is not like them."""
     folder = job.folder
     check_this_node(
@@ -92,18 +92,19 @@ def _check_node(job: Job) -> None:
     )
 
 
-def _journal(job: Job) -> Events:
+def journal_of(job: Job) -> Events:
+    """Return where the attempt writes its events."""
     folder, attempt = job.folder, job.attempt
     return open_journal(folder.place, attempt=attempt, stop_file=folder.stop_file(attempt))
 
 
-def _end_attempt(job: Job, error: RayftError) -> None:
+def end_attempt(job: Job, error: RayftError) -> None:
     """Mark the attempt as over and write why, once, whichever rank is first."""
     if not job.folder.over_file(job.attempt).create(b""):
         return
     problems: list[Json] = [[p.where, p.what, p.fix] for p in error.problems]
     kind = "stopped" if isinstance(error, Stopped) else "failed"
-    _journal(job).emit(kind, {"error": type(error).__name__, "problems": problems})
+    journal_of(job).emit(kind, {"error": type(error).__name__, "problems": problems})
 
 
 def _work(
@@ -133,24 +134,30 @@ def _work(
     train(run)
     outcome = finish_stage(run) if job.stops_before else finish(run)
     if ranks.rank == 0:
-        result: dict[str, Json] = {
-            "run": str(folder.place),
-            "status": "finished",
-            "checkpoint": str(folder.place / "checkpoints" / outcome.checkpoint),
-            "metrics": dict(outcome.metrics),
-            "phases": _phases(run, KeptRef.from_json(job.kept)),
-            "throughput": {
-                "rows_per_s": run.meter.rows_per_s,
-                "data_wait_fraction": run.meter.wait_fraction,
-            },
-            "skipped_steps": run.policies.non_finite.num_skipped,
-            "seconds": time.monotonic() - started,
-        }
-        if outcome.test_report:
-            result["test"] = outcome.test_report.to_json()
-        folder.write_result(result)
-        events.emit("finished", {"metrics": dict(outcome.metrics)})
+        write_outcome(job, run, outcome, seconds=time.monotonic() - started)
     return outcome.metrics
+
+
+def write_outcome(job: Job, run: Run, outcome: Outcome, *, seconds: float) -> None:
+    """Write the result of a run that has come to its end; from then on it is finished."""
+    folder = job.folder
+    result: dict[str, Json] = {
+        "run": str(folder.place),
+        "status": "finished",
+        "checkpoint": str(folder.place / "checkpoints" / outcome.checkpoint),
+        "metrics": dict(outcome.metrics),
+        "phases": _phases(run, KeptRef.from_json(job.kept)),
+        "throughput": {
+            "rows_per_s": run.meter.rows_per_s,
+            "data_wait_fraction": run.meter.wait_fraction,
+        },
+        "skipped_steps": run.policies.non_finite.num_skipped,
+        "seconds": seconds,
+    }
+    if outcome.test_report:
+        result["test"] = outcome.test_report.to_json()
+    folder.write_result(result)
+    run.events.emit("finished", {"metrics": dict(outcome.metrics)})
 
 
 def _make_feed(job: Job, plan: RunPlan, dataset: Dataset, *, rank: int) -> Feed:

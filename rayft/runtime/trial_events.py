@@ -30,28 +30,40 @@ class SweepStop:
         return self._asked
 
 
+class Stoppable:
+    """A run's journal that also hears when all of the sweep is to stop.
+
+    Args:
+        inner: the journal.
+        sweep_stop: whether all of the sweep is to stop.
+    """
+
+    def __init__(self, inner: Events, sweep_stop: Callable[[], bool]) -> None:
+        self._inner = inner
+        self._sweep_stop = sweep_stop
+
+    def emit(self, kind: str, values: Mapping[str, Json]) -> None:
+        """Take one event."""
+        self._inner.emit(kind, values)
+
+    def stop_requested(self) -> bool:
+        """Return whether the run is to save and stop."""
+        return self._sweep_stop() or self._inner.stop_requested()
+
+
 class TrialEvents:
     """Hands a run's events on to its journal, and its epochs to the sweep as well.
 
     Args:
-        inner: the run's journal.
+        inner: the run's journal, which hears of the sweep's stop.
         trials: those that the run stands for: one, or all that share its phases.
         tell: reports to the sweep.
-        sweep_stop: whether all of the sweep is to stop.
     """
 
-    def __init__(
-        self,
-        inner: Events,
-        *,
-        trials: Sequence[int],
-        tell: Tell,
-        sweep_stop: Callable[[], bool],
-    ) -> None:
+    def __init__(self, inner: Stoppable, *, trials: Sequence[int], tell: Tell) -> None:
         self._inner = inner
         self._trials = trials
         self._tell = tell
-        self._sweep_stop = sweep_stop
         self.stopped: frozenset[int] = frozenset()
         """Trials that the sweep's rule has stopped."""
 
@@ -68,7 +80,7 @@ class TrialEvents:
 
     def stop_requested(self) -> bool:
         """Return whether the run is to save and stop."""
-        return self.is_stopped or self._sweep_stop() or self._inner.stop_requested()
+        return self.is_stopped or self._inner.stop_requested()
 
 
 def epoch_report(trial: int, values: Mapping[str, Json]) -> Report:

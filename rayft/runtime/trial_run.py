@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
 
 from rayft.engine.ports import Events, Json, OneRank
 from rayft.errors import RayftError, Stopped
+from rayft.feed.kept import KeptRef
 from rayft.models.weights import LoadedWeights
 from rayft.plan.run_plan import RunPlan
 from rayft.plan.trials import Ending, Unit
@@ -17,14 +18,14 @@ from rayft.runtime.attempt import make_attempt, new_job
 from rayft.runtime.beginning import Beginning
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.fork import fork
-from rayft.runtime.fused_unit import work_fused
-from rayft.runtime.job import Job, work
+from rayft.runtime.fused_unit import FusedJob, work_fused
+from rayft.runtime.job import Job, journal_of, work
 from rayft.runtime.journal import Event
 from rayft.runtime.keep import keeping
 from rayft.runtime.launch import train_on_ray
 from rayft.runtime.preflight import Places, resolve
 from rayft.runtime.sweep_folder import SweepFolder
-from rayft.runtime.trial_events import SweepStop, Tell, TrialEvents
+from rayft.runtime.trial_events import Stoppable, SweepStop, Tell, TrialEvents
 from rayft.runtime.trial_outcome import (
     finished_ending,
     steps_done,
@@ -107,8 +108,7 @@ class UnitRunner:
         try:
             match found.unit.kind:
                 case "fused":
-                    endings = self._fused(found, tell, over)
-                    return endings, len(endings) == len(found.members)
+                    return self._fused(found, tell, over, started)
                 case "lone" | "stage":
                     return self._one(found, tell, over, started)
         except RayftError as error:
@@ -131,7 +131,8 @@ class UnitRunner:
         events: list[TrialEvents] = []
 
         def watch(inner: Events) -> Events:
-            events.append(TrialEvents(inner, trials=member.trials, tell=tell, sweep_stop=stop))
+            heard = Stoppable(inner, stop)
+            events.append(TrialEvents(heard, trials=member.trials, tell=tell))
             return events[-1]
 
         if folder.result() is None and not over >= set(member.trials):
@@ -172,10 +173,40 @@ class UnitRunner:
                 stops_before=unit.stops_before,
             )
 
-    def _fused(self, found: UnitWork, tell: Tell, over: frozenset[int]) -> list[Ending]:
+    def _fused(
+        self, found: UnitWork, tell: Tell, over: frozenset[int], started: float
+    ) -> tuple[list[Ending], bool]:
         """Train members as one model; each has its own folder, as a trial alone has."""
+        endings, members = [], []
+        for member in found.members:
+            (trial,), folder = member.trials, _folder_of(member)
+            if folder.result() is not None:
+                endings.append(finished_ending(trial, folder, started))
+            elif trial in over:
+                endings.append(stopped_ending(trial, folder, started))
+            else:
+                members.append(member)
+        if members:
+            with self._fused_jobs(members) as jobs, suppress(Stopped):
+                # All of the sweep may be asked to stop; members that ended before have ended.
+                endings += self._ends_of(jobs, members, tell)
+        return endings, len(endings) == len(found.members)
+
+    def _ends_of(
+        self, jobs: Sequence[FusedJob], members: Sequence[Member], tell: Tell
+    ) -> Iterator[Ending]:
+        beginning = members[0].plan
+        weights = self._weights_of(beginning) if self._needs_weights(members) else None
+        device = torch.device(beginning.resources.device)
+        return work_fused(jobs, weights, device=device, on_epoch=tell)
+
+    def _needs_weights(self, members: Sequence[Member]) -> bool:
+        return not all(_folder_of(member).has_checkpoints() for member in members)
+
+    @contextmanager
+    def _fused_jobs(self, members: Sequence[Member]) -> Iterator[list[FusedJob]]:
+        """Give an attempt at the run of each member."""
         stop = SweepStop(self._folder.stop_file)
-        members = [member for member in found.members if not over.issuperset(member.trials)]
         with ExitStack() as stack:
             beginnings = []
             for member in members:
@@ -183,27 +214,27 @@ class UnitRunner:
                 stack.enter_context(folder.locked())
                 folder.check_checkpoints(on_damaged=Quiet().on_event)
                 beginnings.append(self._beginning(member, folder))
+            kept = {
+                seed: stack.enter_context(self._kept(*group))
+                for seed, group in _by_seed(members, beginnings).items()
+            }
             jobs = [
-                job
-                for group in _by_seed(members, beginnings)
-                for job in stack.enter_context(self._jobs(group))
+                (member, new_job(member.plan, one, kept=kept[member.plan.spec.seed]))
+                for member, one in zip(members, beginnings, strict=True)
             ]
-            weights = next((one.weights for one in beginnings if one.weights), None)
-            device = torch.device(members[0].plan.resources.device)
-            return work_fused(jobs, weights, device=device, on_epoch=tell, stop_requested=stop)
+            yield [
+                FusedJob(trial=member.trials[0], job=job, events=Stoppable(journal_of(job), stop))
+                for member, job in jobs
+            ]
 
-    @contextmanager
-    def _jobs(self, group: Sequence[tuple[Member, Beginning]]) -> Iterator[list[Job]]:
-        """Give the jobs of members that see the same views of the same rows."""
-        first, beginning = group[0]
-        with keeping(
-            first.plan,
+    def _kept(self, member: Member, beginning: Beginning) -> AbstractContextManager[KeptRef]:
+        return keeping(
+            member.plan,
             beginning,
             store_root=self._places.store_root,
             environment=None,
             listener=Quiet(),
-        ) as kept:
-            yield [new_job(member.plan, one, kept=kept) for member, one in group]
+        )
 
     def _beginning(self, member: Member, folder: RunFolder) -> Beginning:
         resumes = folder.has_checkpoints()
@@ -221,12 +252,12 @@ class UnitRunner:
 
 def _by_seed(
     members: Sequence[Member], beginnings: Sequence[Beginning]
-) -> list[list[tuple[Member, Beginning]]]:
-    """Bring members together whose random views are the same."""
-    groups: dict[int, list[tuple[Member, Beginning]]] = {}
+) -> dict[int, tuple[Member, Beginning]]:
+    """Return the first of the members that see the same views of the same rows."""
+    found: dict[int, tuple[Member, Beginning]] = {}
     for member, beginning in zip(members, beginnings, strict=True):
-        groups.setdefault(member.plan.spec.seed, []).append((member, beginning))
-    return list(groups.values())
+        found.setdefault(member.plan.spec.seed, (member, beginning))
+    return found
 
 
 def _folder_of(member: Member) -> RunFolder:
