@@ -8,6 +8,8 @@ from rayft.plan.trials import Json
 
 _LONGEST = 24
 """Letters of a value that is written out; a longer one gets a number."""
+_SAY_LITTLE = frozenset({"name", "kind", "path", "file"})
+"""Keys that do not say what they belong to."""
 LEFT_OUT = "-"
 """Stands where a trial's spec does not have the setting."""
 
@@ -16,7 +18,7 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
     """Return the shortest ending of each path that no other path shares.
 
     `phases.0.lr` becomes `lr`, and beside `phases.1.lr` it stays `phases.0.lr`: an ending never
-    begins with an index.
+    begins with an index. `model.backbone.name` becomes `backbone.name`: `name` says too little.
     """
     return {path: _shortest(path, [other for other in paths if other != path]) for path in paths}
 
@@ -25,7 +27,7 @@ def _shortest(path: str, others: Sequence[str]) -> str:
     keys = path.split(".")
     for start in range(len(keys) - 1, 0, -1):
         ending = ".".join(keys[start:])
-        if keys[start].isdecimal():
+        if keys[start].isdecimal() or ending in _SAY_LITTLE:
             continue
         if not any(f".{other}".endswith(f".{ending}") for other in others):
             return ending

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -33,7 +34,7 @@ def draw_curves(table: SweepTable) -> bytes | None:
         return None
     head = table.head
     values = [point.value for row in rows for point in row.curve]
-    scale = metric_range(values, head.direction)
+    scale = _range(rows, head.direction)
     colours = _colours(rows, table)
     with paper(9.0, 5.2) as axes:
         for row in reversed(rows):
@@ -44,6 +45,14 @@ def draw_curves(table: SweepTable) -> bytes | None:
         beyond = sum(not scale.low <= value <= scale.high for value in values)
         notes = [f"{beyond} far worse values lie beyond the edge"] if beyond else []
         return png(axes, notes)
+
+
+def _range(rows: Sequence[TrialRow], direction: Literal["min", "max"]) -> Range:
+    """Return a range with where trials begin and what they reach, whatever diverges on the way."""
+    best = max if direction == "max" else min
+    firsts = [row.curve[0].value for row in rows]
+    bests = [best(point.value for point in row.curve) for row in rows]
+    return metric_range([*firsts, *bests], direction)
 
 
 def _colours(rows: Sequence[TrialRow], table: SweepTable) -> dict[int, str]:

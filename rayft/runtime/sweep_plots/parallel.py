@@ -55,15 +55,27 @@ def draw_parallel(table: SweepTable) -> bytes | None:
             stands = standing[row.trial]
             places = [_place(row, path, scale, stands) for path, scale in scales.items()]
             places.append(result.place(results[row.trial]))
-            colour = BEST if row is table.best else shade(stands)
-            _draw_trial(axes, places, row, colour)
-        for x, (path, scale) in enumerate(scales.items()):
-            some_lack_it = any(path not in row.values for row in rows)
-            below = [(_LEFT_OUT_AT, LEFT_OUT)] if some_lack_it else []
-            _draw_axis(axes, x, names[path], [*scale.marks(), *below])
+            _draw_trial(axes, places, row, BEST if row is table.best else shade(stands))
+        _draw_settings(axes, rows, scales, names)
         _draw_axis(axes, len(scales), head.metric, result.marks())
-        _finish(axes, table, num_axes=len(scales) + 1)
+        axes.set_axis_off()
+        axes.set_title(f"{head.name}: settings of each trial, and what it reached", pad=24)
         return png(axes, _notes(table, scales, names, num_drawn=len(rows)))
+
+
+def _draw_settings(
+    axes: Axes, rows: Sequence[TrialRow], scales: Mapping[str, Scale], names: Mapping[str, str]
+) -> None:
+    """Draw an axis for each setting, with a mark below it where a trial does not have it."""
+    lowest = -_SPREAD
+    for x, (path, scale) in enumerate(scales.items()):
+        marks = scale.marks()
+        if any(path not in row.values for row in rows):
+            lowest = _LEFT_OUT_AT
+            marks.append((lowest, LEFT_OUT))
+        _draw_axis(axes, x, names[path], marks)
+    axes.set_xlim(-0.35, len(scales) + 0.1)
+    axes.set_ylim(lowest - 0.04, 1.12)
 
 
 def _scales(rows: Sequence[TrialRow], settings: Sequence[str]) -> dict[str, Scale]:
@@ -115,13 +127,6 @@ def _draw_axis(axes: Axes, x: int, title: str, marks: Sequence[Mark]) -> None:
             zorder=5,
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
         )
-
-
-def _finish(axes: Axes, table: SweepTable, *, num_axes: int) -> None:
-    axes.set_xlim(-0.35, num_axes - 0.9)
-    axes.set_ylim(_LEFT_OUT_AT - 0.04, 1.12)
-    axes.set_axis_off()
-    axes.set_title(f"{table.head.name}: settings of each trial, and what it reached", pad=24)
 
 
 def _notes(

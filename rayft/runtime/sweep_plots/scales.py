@@ -18,8 +18,10 @@ _LOG_FROM = 20.0
 """Largest over smallest value from which an axis is logarithmic."""
 _MARKS = 5
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-_OUTLIERS_FROM = 8
+_OUTLIERS_FROM = 5
 """Fewest values of which some can count as outliers."""
+_USUAL = 0.8
+"""Share of the values that are never outliers."""
 
 Mark = tuple[float, str]
 """Place on the axis, and what stands there."""
@@ -93,7 +95,7 @@ def metric_range(values: Sequence[float], direction: Literal["min", "max"]) -> R
     """
     ordered = sorted(values, reverse=direction == "max")
     best, worst = ordered[0], ordered[-1]
-    usual = ordered[math.ceil(0.9 * (len(ordered) - 1))]
+    usual = ordered[math.floor(_USUAL * (len(ordered) - 1))]
     if len(ordered) >= _OUTLIERS_FROM and abs(worst - best) > 3 * abs(usual - best) > 0:
         worst = best + 1.2 * (usual - best)
     return Range(min(best, worst), max(best, worst))

@@ -27,7 +27,7 @@ def test_every_trial_is_a_line_and_the_best_comes_first() -> None:
         "trial",
         "lr",
         "weight_decay",
-        "name",
+        "backbone.name",
         "train",
         "validation/accuracy",
         "phase",

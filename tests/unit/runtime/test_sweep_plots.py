@@ -179,4 +179,5 @@ def test_one_trial_that_diverged_does_not_press_the_others_into_a_line() -> None
 
     assert metric_range([*usual, 1e6], "min").high < 1.0
     assert metric_range([*usual, -1e6], "max").low > 0.0
+    assert metric_range([0.3, 0.4, 0.5, 0.6, 1e6], "min").high < 1.0
     assert metric_range(usual, "min") == Range(min(usual), max(usual))

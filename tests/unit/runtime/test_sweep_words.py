@@ -15,6 +15,7 @@ from rayft.runtime.sweep_words import short_names, value_text, words_for
         (["optimizer.weight_decay", "seed"], ["weight_decay", "seed"]),
         (["schedule.kind", "optimizer.kind"], ["schedule.kind", "optimizer.kind"]),
         (["kind", "optimizer.kind"], ["kind", "optimizer.kind"]),
+        (["model.backbone.name", "mix.0.kind"], ["backbone.name", "mix.0.kind"]),
         (["augment.0"], ["augment.0"]),
         (["phases"], ["phases"]),
     ],
