@@ -14,7 +14,7 @@ from tests.laws.harness import make_spec
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
-VIEWS = 60
+VIEWS = 40
 
 
 def write_spec(folder: Path) -> Path:
@@ -56,22 +56,19 @@ def wait_for_shards(folder: Path, count: int, process: subprocess.Popen[str]) ->
     raise AssertionError("no shards within 90 s")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_filling_and_what_is_finished_is_not_made_again(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_sigterm_ends_the_filling_and_what_is_finished_is_not_made_again(tmp_path: Path) -> None:
     spec = write_spec(tmp_path)
     process = start(spec)
     wait_for_shards(tmp_path, 4, process)
     children = psutil.Process(process.pid).children(recursive=True)
 
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     sent = time.monotonic()
     _, errors = process.communicate(timeout=60)
     took = time.monotonic() - sent
     left = finished_shards(tmp_path)
 
-    assert process.returncode == 128 + number, errors
+    assert process.returncode == 143, errors
     assert took < 30
     assert "Traceback" not in errors
     assert "stopped as asked, before the first step of this attempt" in errors
