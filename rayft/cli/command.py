@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rayft.spec.load import LoadedSpec
+    from rayft.spec.load_sweep import LoadedSweep
 
 _PIPE_WIDTH = 120
 
@@ -34,7 +35,7 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.loaded: LoadedSpec | None = None
+        self.loaded: LoadedSpec | LoadedSweep | None = None
         """The spec in hand, so that a problem found later can name its line."""
         self._console: Console | None = None
 
@@ -107,6 +108,8 @@ def _tell(error: BaseException, out: Output) -> int:
 def _located(problem: Problem, out: Output) -> Problem:
     if out.loaded is None:
         return problem
-    from rayft.spec.load import locate
+    from rayft.spec import load, load_sweep
 
-    return locate(problem, out.loaded)
+    if isinstance(out.loaded, load_sweep.LoadedSweep):
+        return load_sweep.locate(problem, out.loaded)
+    return load.locate(problem, out.loaded)

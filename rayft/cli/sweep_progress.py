@@ -54,6 +54,8 @@ class SweepProgress(LiveLine):
             case "ended":
                 for ending in values["endings"]:
                     self._end(ending)
+            case _:
+                pass
 
     def _take(self, reports: list[dict[str, Any]]) -> None:
         self._epochs += len(reports)

@@ -106,11 +106,9 @@ class UnitRunner:
         started = time.monotonic()
         left = [trial for trial in found.unit.trials if trial not in over]
         try:
-            match found.unit.kind:
-                case "fused":
-                    return self._fused(found, tell, over, started)
-                case "lone" | "stage":
-                    return self._one(found, tell, over, started)
+            if found.unit.kind == "fused":
+                return self._fused(found, tell, over, started)
+            return self._one(found, tell, over, started)
         except RayftError as error:
             reason = "; ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
         except Exception as error:  # noqa: BLE001  the sweep goes on, and its table says why

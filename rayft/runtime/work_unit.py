@@ -25,7 +25,7 @@ class Shared:
     places: Places
 
 
-class WorkUnit(tune.Trainable):
+class WorkUnit(tune.Trainable):  # type: ignore[misc]  # Ray is not followed
     """Works on a unit in one step; the board is told of its epochs while it goes on."""
 
     def setup(self, config: dict[str, Any], shared: Shared | None = None) -> None:
@@ -62,7 +62,7 @@ class WorkUnit(tune.Trainable):
         """Take nothing: a unit begins from what its runs have saved."""
 
 
-class Units(Searcher):
+class Units(Searcher):  # type: ignore[misc]  # Ray is not followed
     """Gives Ray Tune the units that the board hands out.
 
     Args:
@@ -78,7 +78,7 @@ class Units(Searcher):
         """Return the next unit; None where none can start now."""
         name, over = ray.get(self._board.next_unit.remote())
         if over:
-            return Searcher.FINISHED
+            return str(Searcher.FINISHED)
         if not name:
             return None
         self._names[trial_id] = name
