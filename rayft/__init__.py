@@ -1,7 +1,8 @@
 """rayft: distributed fine-tuning of pretrained models on Ray.
 
 The commands of the command line are functions here, loaded when they are first used:
-`load_spec`, `train`, `evaluate`, `find_lr`, `predict` (with its `PredictOptions`).
+`load_spec`, `train`, `load_sweep`, `tune`, `evaluate`, `find_lr`, `predict` (with its
+`PredictOptions`).
 """
 
 from importlib import import_module
@@ -10,9 +11,11 @@ _LAZY = {
     "evaluate": "rayft.runtime.evaluate",
     "find_lr": "rayft.runtime.find_lr",
     "load_spec": "rayft.spec.load",
+    "load_sweep": "rayft.spec.load_sweep",
     "predict": "rayft.runtime.predict",
     "PredictOptions": "rayft.runtime.predict_job",
     "train": "rayft.runtime.train",
+    "tune": "rayft.runtime.tune",
 }
 
 

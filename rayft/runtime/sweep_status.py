@@ -18,20 +18,13 @@ def sweep_table(loaded: LoadedSweep) -> SweepTable:
 def table_of(loaded: LoadedSweep, state: SweepState) -> SweepTable:
     """Return a sweep's state as a table."""
     sweep = loaded.sweep
-    trials = state.trials.values()
     head = SweepHead(
         name=sweep.name,
         metric=sweep.metric,
         direction=check_metric(sweep.metric, setting="metric"),
         settings=tuple(sweep.space),
     )
-    return make_table(
-        head,
-        loaded.run,
-        points=[trial.point for trial in trials],
-        reports=[report for trial in trials for report in trial.reports],
-        endings=[trial.ending for trial in trials if trial.ending],
-    )
+    return make_table(head, loaded.run, state.trials.values())
 
 
 def is_running(loaded: LoadedSweep) -> bool:

@@ -57,16 +57,37 @@ class Listener(Protocol):
         ...
 
 
-def tune(loaded: LoadedSweep, *, listener: Listener) -> dict[str, Json]:
+class Silence:
+    """A listener for scripts that only want the result."""
+
+    def on_stage(self, text: str) -> None:
+        """Say nothing."""
+
+    def on_rows(self, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def on_sweep(self, plan: SweepPlan) -> None:
+        """Say nothing."""
+
+    def on_event(self, event: Event) -> None:
+        """Say nothing."""
+
+
+def tune(loaded: LoadedSweep, *, listener: Listener | None = None) -> dict[str, Json]:
     """Run a sweep to its end and return its result.
 
     A sweep that was interrupted goes on; trials that have ended are not run again.
+
+    Returns:
+        `status`, `best` (trial, values, value, metrics, checkpoint), `counts` (trials by how they
+        ended), `trials` (all, the best first), `sweep` (folder), `best_spec`, `plots`, `seconds`.
 
     Raises:
         RequestError: the request cannot be honoured; nothing was started.
         TrainingError: the sweep was started and cannot go on.
         Stopped: a signal, or `rayft tune --stop`, asked it to save and stop.
     """
+    listener = listener or Silence()
     started = time.monotonic()
     sweep = loaded.sweep
     places, folder = places_of_sweep(loaded), folder_of(loaded)
