@@ -25,7 +25,11 @@ TYPES = ("fp32", "bf16", "fp16")
 
 def small_spec(storage: str, **changes: Any) -> dict[str, Any]:
     """Return a spec of the heads alone, in one process, on a fifth of the rows."""
-    raw = head_spec(storage, files="train-00000*", scaling={"num_workers": 0})
+    raw = head_spec(
+        storage,
+        files="train-00000*",
+        scaling={"num_workers": 0, "resources_per_worker": {"CPU": 1}},
+    )
     del raw["data"]["validation"]
     raw["data"]["test"] = {"kind": "parquet", "path": str(SHARED / "data/cifar10/test-*")}
     return raw | changes
