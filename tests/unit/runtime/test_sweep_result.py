@@ -1,6 +1,8 @@
 """What a sweep writes: complete, for scripts, and a best spec that can be trained."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from rayft.plan.trials import Json, Point
@@ -101,3 +103,14 @@ def test_the_result_holds_no_number_that_json_does_not_know() -> None:
     text = json.dumps(sweep_json(made_up(24, direction="min")), allow_nan=False)
 
     assert json.loads(text)["direction"] == "min"
+
+
+def test_what_draws_is_imported_only_to_draw() -> None:
+    code = (
+        "import sys, rayft.runtime.sweep_result, rayft.cli.show_sweep\n"
+        "print({'matplotlib', 'optuna', 'torch'} & sys.modules.keys())"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"
