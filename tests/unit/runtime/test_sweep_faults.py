@@ -219,11 +219,14 @@ class FaultySweep(RuleBasedStateMachine):
         assert read_state(self.journal.read()) == self.sweep.state()
 
     @invariant()
-    def has_each_point_and_each_ending_once(self) -> None:
+    def has_each_point_epoch_and_ending_once(self) -> None:
         asked: Counter[int] = Counter()
         ended: Counter[int] = Counter()
+        epochs: Counter[tuple[int, int, int]] = Counter()
         failed_stages = set()
         for event in self.journal.read():
+            for one in [*event.get("reports", ()), *event.get("adopted", ())]:
+                epochs[one["trial"], one["phase"], one["epoch"]] += 1
             if event["kind"] == "asked":
                 asked.update(point["trial"] for point in event["points"])
                 ended.update(int(trial) for trial in event["problems"])
@@ -238,6 +241,7 @@ class FaultySweep(RuleBasedStateMachine):
                         ended[ending["trial"]] += 1
         assert set(asked.values()) <= {1}
         assert set(ended.values()) <= {1}
+        assert set(epochs.values()) <= {1}
 
     def teardown(self) -> None:
         """Without any more faults every sweep comes to its end."""
@@ -251,7 +255,7 @@ class FaultySweep(RuleBasedStateMachine):
                 break
         assert self.sweep.is_over, "the sweep does not come to an end"
         self.knows_what_its_journal_says()
-        self.has_each_point_and_each_ending_once()
+        self.has_each_point_epoch_and_ending_once()
         for trial, state in self.sweep.state().trials.items():
             self._check_end(trial, state.ending, [(r.phase, r.epoch) for r in state.reports])
 
@@ -359,7 +363,7 @@ def at_rest(state: SweepState) -> SweepState:
 
 TestFaultySweep = FaultySweep.TestCase
 TestFaultySweep.settings = settings(
-    max_examples=150,
+    max_examples=80,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
