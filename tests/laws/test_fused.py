@@ -74,6 +74,11 @@ def test_each_member_equals_its_lone_run(
     check(members(count, optimizer=optimizer, head=head), prepared, tmp_path)
 
 
+@pytest.mark.parametrize("head", [{}, WIDE], ids=["linear", "hidden"])
+def test_in_bf16_too(prepared: PreparedDataset, tmp_path: Path, head: dict[str, Any]) -> None:
+    check(members(3, head=head, precision="bf16"), prepared, tmp_path)
+
+
 def test_members_of_several_seeds_see_their_own_rows_and_drop_their_own_inputs(
     prepared: PreparedDataset, tmp_path: Path
 ) -> None:
