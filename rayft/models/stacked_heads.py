@@ -91,10 +91,16 @@ class StackedHeads:
         return values
 
     def _normalised(self, values: Tensor, place: int, params: dict[str, Tensor]) -> Tensor:
+        """Return [k, n, D]: head by head, because other arithmetic rounds elsewhere in bf16."""
         norm = self._norms[place]
-        plain = F.layer_norm(values, norm.normalized_shape, eps=norm.eps)
-        weight, bias = params[f"norms.{place}.weight"], params[f"norms.{place}.bias"]
-        return plain * weight.unsqueeze(1) + bias.unsqueeze(1)
+        weights, biases = params[f"norms.{place}.weight"], params[f"norms.{place}.bias"]
+        each = values.expand(len(weights), *values.shape[-2:])
+        return torch.stack(
+            [
+                F.layer_norm(own, norm.normalized_shape, weight, bias, norm.eps)
+                for own, weight, bias in zip(each, weights, biases, strict=True)
+            ]
+        )
 
 
 def _dropped(values: Tensor, share: float) -> Tensor:

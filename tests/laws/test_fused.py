@@ -74,6 +74,11 @@ def test_each_member_equals_its_lone_run(
     check(members(count, optimizer=optimizer, head=head), prepared, tmp_path)
 
 
+@pytest.mark.parametrize("head", [{}, WIDE], ids=["linear", "hidden"])
+def test_in_bf16_too(prepared: PreparedDataset, tmp_path: Path, head: dict[str, Any]) -> None:
+    check(members(3, head=head, precision="bf16"), prepared, tmp_path)
+
+
 def test_members_of_several_seeds_see_their_own_rows_and_drop_their_own_inputs(
     prepared: PreparedDataset, tmp_path: Path
 ) -> None:
@@ -256,21 +261,45 @@ def test_a_run_that_was_killed_after_its_last_step_is_finished(
     assert len(place.ended(specs[0]).of_kind("epoch")) == 3
 
 
+@pytest.mark.parametrize("interval_s", [0, 1e9])
 def test_members_taken_up_from_different_steps_catch_up(
-    prepared: PreparedDataset, tmp_path: Path
+    prepared: PreparedDataset, tmp_path: Path, interval_s: float
 ) -> None:
-    specs = members(4)
+    specs = members(4, checkpoint={"interval_s": interval_s, "keep": 2})
     place, whole = Place(tmp_path / "parts", prepared), Place(tmp_path / "whole", prepared)
-    # The last one was not yet there: killed while the checkpoints of the group were written.
+    # As after a kill while the checkpoints of the group were written.
     for steps, group in ((3, specs[:3]), (3, specs[:2]), (2, specs[:1])):
         with pytest.raises(Stopped):
             place.fused(*group, stop_after=steps)
 
+    # Killed again while some wait for the others.
+    with pytest.raises(Stopped):
+        place.fused(*specs, stop_after=2)
     place.fused(*specs)
     whole.fused(*specs)
 
     for spec in specs:
         assert_same_end(whole.ended(spec), place.ended(spec))
+
+
+def test_the_best_state_is_kept_where_later_ones_are_worse(
+    prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    specs = [
+        trial_spec(
+            number,
+            phases=[phase(lr=rate, **{"for": "5 epochs"})],
+            schedule={"kind": "constant"},
+            best_metric="validation/loss",
+        )
+        for number, rate in enumerate((0.01, 1.0, 10.0))
+    ]
+
+    check(specs, prepared, tmp_path)
+
+    ended = [Place(tmp_path / "fused", prepared).ended(spec) for spec in specs]
+    assert any(each.best != max(each.checkpoints) for each in ended)
+    assert all(len(each.checkpoints) <= 2 for each in ended)
 
 
 def test_one_that_cannot_go_on_fails_alone_and_as_it_would_alone(

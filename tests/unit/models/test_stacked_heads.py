@@ -24,8 +24,8 @@ def heads(count: int, **layers: Any) -> list[ScoreHead]:
     made = [make_head(spec, feature_dim=5, num_classes=3) for _ in range(count)]
     for head in made:
         for norm in head.norms:
-            torch.nn.init.normal_(norm.weight)  # type: ignore[arg-type]
-            torch.nn.init.normal_(norm.bias)  # type: ignore[arg-type]
+            torch.nn.init.normal_(norm.weight)
+            torch.nn.init.normal_(norm.bias)
     return made
 
 
@@ -46,7 +46,7 @@ def test_scores_and_gradients_are_those_of_each_head(
     ]
 
     scores = stack(groups)
-    scores.square().sum().backward()  # type: ignore[no-untyped-call]
+    scores.square().sum().backward()
 
     for row, head in enumerate(own):
         torch.manual_seed(11 if row < 3 else 12)

@@ -19,7 +19,7 @@ def test_each_loss_and_gradient_is_that_of_the_members_own_term(
     terms = [CrossEntropyTerm(each, class_weights) for each in smoothing]
 
     losses = StackedCrossEntropy(terms)(scores, labels, weights)
-    losses.sum().backward()  # type: ignore[no-untyped-call]
+    losses.sum().backward()
 
     for row, term in enumerate(terms):
         own = scores.detach()[row].requires_grad_()
@@ -39,7 +39,7 @@ def test_a_row_of_weight_0_or_a_member_that_is_not_finite_harms_no_other() -> No
     losses = StackedCrossEntropy(terms)(
         scores, torch.tensor([[0, 1], [0, 1]]), torch.tensor([1.0, 0.0])
     )
-    losses.sum().backward()  # type: ignore[no-untyped-call]
+    losses.sum().backward()
 
     assert float(losses[0].detach()) == pytest.approx(float(torch.log(torch.tensor(3.0))))
     assert torch.isnan(losses[1])
