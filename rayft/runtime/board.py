@@ -10,6 +10,7 @@ from rayft.engine.ports import Json
 from rayft.metrics import check_metric
 from rayft.plan.stage_keys import stage_plan
 from rayft.plan.trials import Ending, Report, Unit
+from rayft.runtime.each_node import alive_nodes
 from rayft.runtime.journal import Event
 from rayft.runtime.search import make_sampler
 from rayft.runtime.sweep import Sweep
@@ -57,6 +58,8 @@ class Board:
             ask_at_once=request.ask_at_once,
         )
         self._units: dict[str, Unit] = {}
+        self._nodes: dict[str, str] = {}
+        """By unit the node that works on it."""
 
     def next_unit(self) -> tuple[str, bool]:
         """Return the name of the next unit, empty where none can start now, and whether to end."""
@@ -73,15 +76,25 @@ class Board:
         return UnitWork(unit=unit, members=tuple(self._member(unit, each) for each in trials))
 
     def _member(self, unit: Unit, trials: tuple[int, ...]) -> Member:
-        point = self._sweep.state().trials[trials[0]].point
+        point = self._sweep.point(trials[0])
         plan = self._planner.plan(point)
         if unit.kind == "stage":
             place = str(self._folder.stages)
             plan = stage_plan(plan, unit.stops_before, name=unit.name, storage_path=place)
         return Member(trials=trials, plan=plan, dataset=self._planner.dataset(point).ref)
 
-    def begin(self, unit: str, steps_done: Mapping[int, int]) -> frozenset[int]:
-        """Take note that a process begins to work on a unit; return who goes no further."""
+    def begin(self, unit: str, steps_done: Mapping[int, int], *, node: str) -> frozenset[int]:
+        """Take note that a process begins to work on a unit; return who goes no further.
+
+        Args:
+            unit: its name.
+            steps_done: for each trial the steps in the checkpoint that it goes on from.
+            node: id of the node that the process runs on.
+        """
+        before, self._nodes[unit] = self._nodes.get(unit), node
+        if before is not None and before not in {alive.id for alive in alive_nodes()}:
+            # That a node went says nothing of the unit that ran there.
+            self._sweep.excuse(unit)
         return self._sweep.begin(unit, steps_done)
 
     def report(self, unit: str, reports: Sequence[Report]) -> frozenset[int]:

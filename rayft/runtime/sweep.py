@@ -11,6 +11,7 @@ from typing import final
 
 from rayft.plan.stopping import Direction, Rule, to_stop
 from rayft.plan.trials import ENDED, Ending, Point, Report, Unit
+from rayft.runtime.search import Sampler
 from rayft.runtime.sweep_events import (
     Asked,
     Begun,
@@ -24,7 +25,7 @@ from rayft.runtime.sweep_events import (
     encode,
 )
 from rayft.runtime.sweep_journal import SweepJournal
-from rayft.runtime.sweep_ports import Planner, Sampler
+from rayft.runtime.sweep_ports import Planner
 from rayft.runtime.sweep_record import SweepRecord, SweepState
 from rayft.runtime.sweep_units import next_startable
 

@@ -1,22 +1,10 @@
-"""What a sweep needs from outside: who gives points, and who knows what of them is shared."""
+"""What a sweep needs from outside: who knows what its trials share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from rayft.plan.trials import Point, Unit
 from rayft.runtime.sweep_record import TrialState
-
-
-class Sampler(Protocol):
-    """Gives points, and may learn from what became of them."""
-
-    def ask(self, number: int, known: Sequence[Point]) -> tuple[Point, ...]:
-        """Return the next `number` points; fewer, or none, where there are no more."""
-        ...
-
-    def tell(self, point: Point, value: float | None) -> None:
-        """Take what a point has reached; None where it has reached nothing."""
-        ...
 
 
 class Planner(Protocol):

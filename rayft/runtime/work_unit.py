@@ -50,7 +50,8 @@ class WorkUnit(tune.Trainable):  # type: ignore[misc]  # Ray is not followed
             return stopped
 
         found = ray.get(board.work_of.remote(name))
-        over = ray.get(board.begin.remote(name, self._runner.steps_done(found)))
+        node = ray.get_runtime_context().get_node_id()
+        over = ray.get(board.begin.remote(name, self._runner.steps_done(found), node=node))
         endings, is_over = self._runner.run(found, tell, over)
         ray.get(board.end.remote(name, endings, is_over=is_over))
         return {"done": True}
