@@ -5,21 +5,23 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import numpy.typing as npt
 import ray
 from ray.data import ActorPoolStrategy
 from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.util.annotations import RayDeprecationWarning
 
 from rayft.errors import Problem, RayftError
 
 W = TypeVar("W")
 R = TypeVar("R")
 
-_MOST_RESTARTS = 3
-"""How often an actor whose process ended is started again. Ray Data would do so without end, and
-where a work itself ends the process say nothing for ever."""
+_MOST_IN_VAIN = 3
+"""How often actors are started again after the process of one ended and before any other work was
+done. Ray Data would do so without end, and where a work itself ends the process say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,42 +57,58 @@ def run_on_actors(
     """
     # Ray Data logs the plan of every execution, and every error with its whole stack.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    items = [{"work": pickle.dumps(work)} for work in works]
+    left, in_vain = dict(enumerate(works)), 0
+    while left:
+        try:
+            for index, report in _execute(left, make, pool):
+                del left[index]
+                in_vain = 0
+                yield cast(R, report)
+        except (RayActorError, OutOfMemoryError) as error:
+            in_vain += 1
+            if in_vain > _MOST_IN_VAIN:
+                raise _given_up(error) from error
+
+
+def _execute(
+    works: Mapping[int, W], make: Callable[[], Callable[[W], R]], pool: Pool
+) -> Iterator[tuple[int, object]]:
+    items = [{"work": pickle.dumps(work)} for work in works.items()]
     environment = {"env_vars": dict(pool.environment)} if pool.environment else None
-    reports = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _Actor,
-        batch_size=1,
-        fn_constructor_args=[make],
-        num_cpus=pool.num_cpus,
-        num_gpus=pool.num_gpus,
-        runtime_env=environment,
-        max_restarts=_MOST_RESTARTS,
-        resources=dict(pool.custom),
-        compute=ActorPoolStrategy(
-            size=pool.size,
-            max_tasks_in_flight_per_actor=pool.works_at_once,
-            max_concurrent_calls_per_actor=pool.works_at_once,
-            enable_true_multi_threading=True,
-        ),
-    )
+    with catch_warnings():
+        # Named settings are to come in place of those that the actors are given by a keyword.
+        simplefilter("ignore", RayDeprecationWarning)
+        reports = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            _Actor,
+            batch_size=1,
+            fn_constructor_args=[make],
+            num_cpus=pool.num_cpus,
+            num_gpus=pool.num_gpus,
+            runtime_env=environment,
+            max_restarts=0,
+            resources=dict(pool.custom),
+            compute=ActorPoolStrategy(
+                size=min(pool.size, len(items)),
+                max_tasks_in_flight_per_actor=pool.works_at_once,
+                max_concurrent_calls_per_actor=pool.works_at_once,
+                enable_true_multi_threading=True,
+            ),
+        )
     reports.context.enable_progress_bars = False
     reports.context.print_on_execution_start = False
-    try:
-        # Not by `iter_rows`: it waits in a thread, which a signal could not take out of its wait.
-        for bundle in reports.iter_internal_ref_bundles():
-            for entry in bundle.blocks:
-                for found in ray.get(entry.ref).column("report").to_pylist():
-                    yield cast(R, _report(found))
-    except (RayActorError, OutOfMemoryError) as error:
-        raise _given_up(error) from error
+    # Not by `iter_rows`: it waits in a thread, which a signal could not take out of its wait.
+    for bundle in reports.iter_internal_ref_bundles():
+        for entry in bundle.blocks:
+            for found in ray.get(entry.ref).column("report").to_pylist():
+                yield _report(found)
 
 
 def _given_up(error: Exception) -> RayftError:
     """Say why no more actors are started."""
     # The lines that are indented name the actor, which is gone.
     lines = [line for line in str(error).splitlines() if line and not line.startswith("\t")]
-    times = f"the process of an actor ended {_MOST_RESTARTS + 1} times"
-    what = f"{times}, those that took its place included: {' '.join(lines)}"
+    times = f"the process of an actor ended {_MOST_IN_VAIN + 1} times"
+    what = f"{times}, and nothing was done in between: {' '.join(lines)}"
     fix = "look at its log in Ray's folder; what was finished stays, and the same command goes on"
     return RayftError(Problem("Ray", what, fix))
 
@@ -106,13 +124,15 @@ class _Actor:
         """Return a failure as data: Ray Data would wrap the exception twice and try again."""
         try:
             # Between processes of one cluster, which run each other's code in any case.
-            return pickle.dumps(self._do(pickle.loads(work)))  # noqa: S301
+            index, asked = pickle.loads(work)  # noqa: S301
+            return pickle.dumps((index, self._do(asked)))
         except RayftError as error:
             return pickle.dumps(error)
 
 
-def _report(found: bytes) -> object:
+def _report(found: bytes) -> tuple[int, object]:
     report = pickle.loads(found)  # noqa: S301  as above
     if isinstance(report, RayftError):
         raise report
-    return report
+    index, made = report
+    return index, made
