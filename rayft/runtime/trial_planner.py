@@ -9,6 +9,7 @@ from rayft.data.prepare import PreparedDataset
 from rayft.errors import RequestError
 from rayft.plan.facts import ClusterFacts, Speeds
 from rayft.plan.fusing import fuse_key
+from rayft.plan.kept_already import with_kept_already
 from rayft.plan.run_plan import RunPlan
 from rayft.plan.sampling import trial_spec
 from rayft.plan.stage_tree import StageTree, grow
@@ -124,13 +125,19 @@ class TrialPlanner:
             speeds=self.ground.speeds.get(network),
             cluster=self.ground.cluster,
         )
-        self.ground.speeds.setdefault(network, plan.speeds)
         settled = self.ground.settled
         if network not in settled.precision:
+            # The first of its kind is planned again, with what all others are told.
+            self.ground.speeds[network] = plan.speeds
             known = {**settled.precision, network: plan.precision}
             self.ground.settled = replace(settled, precision=known)
+            return self._make(point)
         self._datasets[point.trial] = prepared
-        return plan
+        # Trials make it once for all of them, so it pays however few epochs each has.
+        return with_kept_already(
+            plan,
+            {phase.index: 1.0 for phase in plan.phases if phase.prefix and phase.prefix.can_keep},
+        )
 
     def prepare(self, point: Point, *, use_ray: bool, on_rows: OnRows) -> None:
         """Prepare the rows of a trial, unless the spec refuses it."""
