@@ -112,7 +112,7 @@ def plan_trials(
     if planner.folder.settled() is None:
         found = _plannable(points, planner)
         units = planner.units(found)
-        number = sum(1 for unit in units if not unit.begins_from)
+        number = sum(1 for unit in units if unit.kind != "stage")
         if sweep.search.kind == "tpe":
             number = sweep.search.num_trials
         use_gpu = bool(found) and planner.plan(found[0]).resources.device == "cuda"

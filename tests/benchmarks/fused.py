@@ -24,10 +24,11 @@ from rayft.models.weights import LoadedWeights
 from rayft.plan.fusing import fuse_key, why_not
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.allocator import keep_freed_memory
+from rayft.runtime.beginning import Beginning
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.fused_unit import FusedJob, work_fused
 from rayft.runtime.job import Job, journal_of, work
-from rayft.runtime.keep import Beginning, keeping
+from rayft.runtime.keep import keeping
 from rayft.runtime.nodes import versions_here
 from rayft.runtime.preflight import places_of, plan_prepared, prepare_rows, resolve, unheard
 from rayft.runtime.train import Silence

@@ -162,6 +162,8 @@ def head24(rounds: int) -> None:
     """Measure 24 trials of the heads, 10 epochs of 10,000 rows, against stock Ray Tune."""
     with tempfile.TemporaryDirectory() as storage:
         run = one_worker(storage, FILE, [phase("probe", ["heads"], HEAD_EPOCHS, RATES[0])])
+        # What a trial reserves is left to rayft.
+        run["scaling"] = {"num_workers": 1}
         run["optimizer"] = {"kind": "adamw", "weight_decay": DECAYS[0]}
         space = {"phases.0.lr": choice(RATES), "optimizer.weight_decay": choice(DECAYS)}
         accuracies: dict[str, list[float]] = {"stock": [], "rayft": []}
@@ -200,12 +202,16 @@ def head24(rounds: int) -> None:
         )
 
 
-def shared(rounds: int, *, rows: int = 2_000) -> None:
-    """Measure 8 trials that share 5 epochs of all layers and then go their own way for 2."""
+def shared(rounds: int, *, rows: int = 1_500) -> None:
+    """Measure 8 trials that share 5 epochs of all layers and then go their own way for 2.
+
+    Each computes with two threads: on a machine of two cores a trial at a time, shared or not.
+    """
     with tempfile.TemporaryDirectory() as storage:
         rates = [3e-5 * 2**number for number in range(8)]
         phases = [phase("all", ["all"], 5, 1e-3), phase("end", ["all"], 2, rates[0])]
         run = one_worker(storage, fewer_rows(storage, rows), phases)
+        run["scaling"]["resources_per_worker"] = {"CPU": 2}
         space = {"phases.1.lr": choice(rates)}
         prepare(run)
 
@@ -248,7 +254,7 @@ def overhead(rounds: int, *, few: int = 2, many: int = 12) -> None:
         report("Lone trials on one worker, one at a time", [*figures.values()], unit="seconds")
 
 
-def asha(rounds: int, *, rows: int = 2_000, trials: int = 16) -> None:
+def asha(rounds: int, *, rows: int = 600, trials: int = 16) -> None:
     """Measure ASHA against FIFO on the same random trials of all layers."""
     with tempfile.TemporaryDirectory() as storage:
         file = fewer_rows(storage, rows)
@@ -280,7 +286,7 @@ def asha(rounds: int, *, rows: int = 2_000, trials: int = 16) -> None:
         )
 
 
-def depths(rounds: int, *, rows: int = 2_000, epochs: int = 4) -> None:
+def depths(rounds: int, *, rows: int = 1_000, epochs: int = 4) -> None:
     """Measure 4 freeze depths with 10 rates each against running every trial by itself.
 
     The second contestant runs one rate of each depth, and is scaled.
