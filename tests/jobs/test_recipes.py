@@ -96,14 +96,17 @@ def _as_idx(at: Path, first_seed: int) -> str:
 Writer = Callable[[Path, int], str]
 RECIPES: dict[str, tuple[str, Writer, Sequence[str]]] = {
     "cifar10": ("data.{}", _as_folders, ("2 steps", "3 steps")),
-    "cifar10-mobilenet": ("data.{}.path", _as_parquet, ("2 steps", "3 steps")),
+    "cifar10-mobilenet": ("data.{}.path", _as_parquet, ("3 steps",)),
     "fashion-mnist": ("data.{}.root", _as_idx, ("2 steps", "3 steps")),
     "imagenet-8gpu": ("data.{}.path", _as_tar, ("1 steps", "1 steps", "2 steps")),
 }
 
 
+SWEEP = "cifar10-heads-sweep"
+
+
 def test_every_job_is_tried() -> None:
-    assert {job.stem for job in JOBS.glob("*.yaml")} == {*RECIPES, "quickstart"}
+    assert {job.stem for job in JOBS.glob("*.yaml")} == {*RECIPES, SWEEP, "quickstart"}
 
 
 @pytest.mark.timeout(600)
@@ -133,6 +136,27 @@ def test_a_recipe_trains_on_a_few_pictures(name: str, tmp_path: Path) -> None:
     assert 0 <= result["metrics"]["test/accuracy"] <= 1
 
 
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_the_sweep_fuses_its_trials(tmp_path: Path) -> None:
+    few = (each for each in SMALL if not each.startswith("scaling"))
+    overrides = [
+        f"run.data.train.path={_as_parquet(tmp_path / 'train', 0)}",
+        f"storage_path={tmp_path / 'runs'}",
+        "search.num_trials=3",
+        "run.phases.0.for=2 epochs",
+        *(f"run.{each}" for each in few),
+    ]
+
+    result = rayft.tune(rayft.load_sweep(JOBS / f"{SWEEP}.yaml", overrides))
+
+    assert [trial["status"] for trial in result["trials"]] == ["finished"] * 3
+    folder = tmp_path / "runs" / SWEEP
+    assert {file.name for file in folder.glob("*.png")} == {"curves.png", "parallel.png"}
+    units = [json.loads(line) for line in (folder / "sweep.jsonl").read_text().splitlines()]
+    assert [unit["work"] for unit in units if unit["kind"] == "handed"] == ["fused"]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real data at {SHARED}; set RAYFT_SHARED")
 def test_the_pretrained_mobilenet_separates_airplanes_from_frogs(tmp_path: Path) -> None:
@@ -148,7 +172,8 @@ def test_the_pretrained_mobilenet_separates_airplanes_from_frogs(tmp_path: Path)
         f"storage_path={tmp_path / 'runs'}",
         *(each for each in SMALL if not each.startswith(("model.", "data.image", "global"))),
         *("data.image_size=64", "global_batch_size=32"),
-        *("phases.0.for=5 epochs", "phases.1.for=1 steps"),
+        *("batch_norm=pretrained", "ema=null"),
+        "phases=[{name: probe, train: [heads], for: 5 epochs, lr: 1e-2}]",
     ]
     spec = rayft.load_spec(JOBS / "cifar10-mobilenet.yaml", overrides).spec
 

@@ -17,11 +17,12 @@ from rayft.feed.kept import KeptRef
 from rayft.models.model import make_model
 from rayft.models.weights import LoadedWeights
 from rayft.plan.trials import Ending, Report
+from rayft.runtime.beginning import Beginning
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.fused_unit import FusedJob, work_fused
 from rayft.runtime.job import Job, work
 from rayft.runtime.journal import FileJournal
-from rayft.runtime.keep import Beginning, keeping
+from rayft.runtime.keep import keeping
 from rayft.runtime.nodes import versions_here
 from rayft.runtime.train import Silence
 from rayft.spec.run import RunSpec
