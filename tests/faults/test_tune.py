@@ -22,18 +22,18 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 RAYFT = str(Path(sys.executable).parent / "rayft")
-LAST = {"name": "upper", "train": ["heads", "last 2"], "for": "6 epochs", "lr": 0.001}
+LAST = {"name": "upper", "train": ["heads", "last 2"], "lr": 0.001}
 HEADS = {"name": "probe", "train": ["heads"], "for": "2 epochs", "lr": 0.01}
 
 
-def write_sweep(folder: Path) -> Path:
+def write_sweep(folder: Path, *, epochs: int = 6) -> Path:
     folder.mkdir(exist_ok=True)
     run = make_spec(
         data={
             **make_spec().model_dump(mode="json")["data"],
             "train": {"kind": "python", "function": "tests.laws.harness:pictures"},
         },
-        phases=[HEADS, LAST],
+        phases=[HEADS, {**LAST, "for": f"{epochs} epochs"}],
         scaling={"num_workers": 1, "resources_per_worker": {"CPU": 1}},
         checkpoint={"interval_s": 0.05},
     )
@@ -136,9 +136,7 @@ def test_a_driver_killed_at_any_moment_goes_on_to_the_same_trials(
     assert_same(result, whole)
 
 
-def test_sigterm_and_stop_save_and_the_same_command_goes_on(
-    whole: dict[str, Any], tmp_path: Path
-) -> None:
+def test_sigterm_saves_and_the_same_command_goes_on(whole: dict[str, Any], tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path)
     process = start(sweep)
     wait_for(tmp_path, "reported", 2, process)
@@ -146,10 +144,18 @@ def test_sigterm_and_stop_save_and_the_same_command_goes_on(
     stopped = finish(process, code=128 + signal.SIGTERM)
     assert stopped["status"] == "stopped"
 
+    assert_same(finish(start(sweep)), whole)
+
+
+def test_stop_from_another_process_has_trials_save_and_end(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, epochs=2000)
     process = start(sweep)
-    wait_for(tmp_path, "reported", 6, process)
+    wait_for(tmp_path, "reported", 3, process)
+
     asked = finish(start(sweep, "--stop"))
+
     assert asked["status"] == "stopping"
     assert finish(process, code=1)["status"] == "stopped"
-
-    assert_same(finish(start(sweep)), whole)
+    status = finish(start(sweep, "--status"))
+    assert status["status"] == "stopped"
+    assert max(trial["epochs"] for trial in status["trials"]) >= 1
