@@ -18,7 +18,7 @@ from rayft.runtime.sweep_folder import SweepFolder
 from rayft.runtime.sweep_journal import SweepJournal, open_sweep_journal
 from rayft.runtime.sweep_record import SweepState
 from rayft.runtime.trial_planner import Ground, TrialPlanner
-from rayft.runtime.trial_run import Member, UnitWork
+from rayft.runtime.unit_work import Member, UnitWork
 from rayft.spec.run import RunSpec
 from rayft.spec.sweep import SweepSpec
 

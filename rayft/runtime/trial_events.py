@@ -7,24 +7,31 @@ from rayft.engine.ports import Events, Json
 from rayft.plan.trials import Report
 from rayft.storage.location import Location
 
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S, _REMOTE_EVERY_S = 0.5, 5.0
 
 Tell = Callable[[Sequence[Report]], frozenset[int]]
 """Takes reports; returns the trials that are to stop."""
 
 
 class SweepStop:
-    """Knows whether all of a sweep was asked to save and stop; looks at most twice a second."""
+    """Knows whether all of a sweep was asked to save and stop.
+
+    It looks at most twice a second, and every five seconds where that asks an object store.
+
+    Args:
+        file: whose presence asks for it.
+    """
 
     def __init__(self, file: Location) -> None:
         self._file = file
+        self._every_s = _LOOK_EVERY_S if file.is_local else _REMOTE_EVERY_S
         self._looked_at = 0.0
         self._asked = False
 
     def __call__(self) -> bool:
         """Return whether the sweep is to stop."""
         now = time.monotonic()
-        if not self._asked and now - self._looked_at >= _LOOK_EVERY_S:
+        if not self._asked and now - self._looked_at >= self._every_s:
             self._looked_at = now
             self._asked = self._file.exists()
         return self._asked

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 
 import ray
+from ray.exceptions import RayActorError
 
 from rayft.engine.ports import Json
 from rayft.errors import Problem, Stopped, TrainingError
@@ -149,10 +150,16 @@ def _run(
         # A unit with several workers only drives them.
         reserved=reservation(resources) if resources.num_workers <= 1 else {"memory": 1e6},
     )
-    with stop_request() as request:
-        fit.start()
-        is_stopped = _watch(fit, board, folder, listener, request)
-    state: SweepState = ray.get(board.state.remote())
+    try:
+        with stop_request() as request:
+            fit.start()
+            is_stopped = _watch(fit, board, folder, listener, request)
+        state: SweepState = ray.get(board.state.remote())
+    except RayActorError as error:
+        # Ray Tune asks the board too, and so is about to end.
+        fit.join()
+        what, fix = "the actor that keeps the sweep's journal was lost", "run the command again"
+        raise TrainingError(Problem(str(folder.place), what, fix)) from error
     ray.kill(board)
     if fit.error is not None:
         raise TrainingError(

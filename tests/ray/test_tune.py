@@ -195,3 +195,24 @@ def test_trials_fed_by_ray_data_leave_it_room(tmp_path: Path) -> None:
 
     assert heard.plan.slots.number == 1
     assert [trial["status"] for trial in result["trials"]] == ["finished"] * 3
+
+
+def test_asha_stops_members_of_a_fused_unit_and_never_the_best(tmp_path: Path) -> None:
+    phases = [{**HEADS, "for": "4 epochs"}]
+    loaded = sweep_of(
+        tmp_path,
+        run={"phases": phases},
+        space={"phases.0.lr": "choice([1e-1, 3e-2, 1e-2, 1e-3, 1e-4, 1e-6])"},
+        scheduler={"kind": "asha", "reduction_factor": 2},
+        metric="validation/loss",
+    )
+    heard = Heard()
+
+    result = tune(loaded, listener=heard)
+
+    assert [unit.kind for unit in heard.plan.units] == ["fused"]
+    assert result["counts"].keys() == {"finished", "stopped"}
+    assert result["best"]["trial"] in {0, 1, 2}
+    for trial in result["trials"]:
+        assert (trial["epochs"] == 4) == (trial["status"] == "finished")
+        assert Path(trial["checkpoint"], "manifest.json").is_file()

@@ -1,0 +1,78 @@
+"""What an actor needs to know of a unit of a sweep, and how the runs in it begin."""
+
+from dataclasses import dataclass
+
+from rayft.models.weights import LoadedWeights
+from rayft.plan.run_plan import RunPlan
+from rayft.plan.trials import Unit
+from rayft.runtime.beginning import Beginning
+from rayft.runtime.folder import RunFolder
+from rayft.runtime.journal import Event
+from rayft.runtime.preflight import Places, resolve
+from rayft.storage.location import Location
+from rayft.store.dataset import DatasetRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A run of a unit."""
+
+    trials: tuple[int, ...]
+    """Trials that it stands for: one, or those that share a stage."""
+    plan: RunPlan
+    """Its spec names its folder."""
+    dataset: DatasetRef
+
+    @property
+    def folder(self) -> RunFolder:
+        """Return the folder of the run."""
+        spec = self.plan.spec
+        return RunFolder(Location(spec.storage_path), spec.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitWork:
+    """All that an actor needs to know of a unit."""
+
+    unit: Unit
+    members: tuple[Member, ...]
+    """One run, or those that train fused."""
+
+
+class Quiet:
+    """Hears of what a trial keeps, and tells nobody: the sweep tells of trials."""
+
+    def on_stage(self, text: str) -> None:
+        """Say nothing."""
+
+    def on_rows(self, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def on_event(self, event: Event) -> None:
+        """Say nothing."""
+
+
+class Beginnings:
+    """Begins runs, one after another; weights are read once for all that begin from them.
+
+    Args:
+        places: where runs read.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._weights: dict[str, LoadedWeights | None] = {}
+
+    def of(self, member: Member) -> Beginning:
+        """Write down what a run is, unless it has begun, and return what it begins from."""
+        folder = member.folder
+        weights = None if folder.has_checkpoints() else self.weights_of(member.plan)
+        folder.begin(member.plan.spec, member.plan)
+        return Beginning(dataset=member.dataset, weights=weights, folder=folder)
+
+    def weights_of(self, plan: RunPlan) -> LoadedWeights | None:
+        """Return pretrained weights; None where a run begins from random ones."""
+        key = repr((plan.spec.model.model_dump_json(by_alias=True), plan.model.image_size))
+        if key not in self._weights:
+            self._weights[key] = resolve(plan.spec, self._places, plan)
+        return self._weights[key]
