@@ -117,8 +117,18 @@ class Board:
         self._sweep.stop()
 
     def news(self, since: int) -> tuple[list[Event], int]:
-        """Return the events from a place on, and the place of the next one."""
+        """Return the events from a place on, and the place of the next one.
+
+        Raises:
+            OSError: the journal can no longer be written, so that the sweep cannot go on.
+        """
+        if self._journal.fault is not None:
+            raise self._journal.fault
         return self._journal.events[since:], len(self._journal.events)
+
+    def is_over(self) -> bool:
+        """Return whether nothing is worked on, and nothing is to be begun."""
+        return self._sweep.is_over
 
     def state(self) -> SweepState:
         """Return how all trials stand."""
@@ -135,6 +145,8 @@ class HeardJournal:
     def __init__(self, inner: SweepJournal) -> None:
         self._inner = inner
         self.events: list[Event] = []
+        self.fault: Exception | None = None
+        """Why nothing can be written any more."""
 
     def read(self) -> list[Event]:
         """Return every event, oldest first."""
@@ -143,7 +155,11 @@ class HeardJournal:
 
     def append(self, event: Mapping[str, Json]) -> None:
         """Keep one event."""
-        self._inner.append(event)
+        try:
+            self._inner.append(event)
+        except Exception as error:
+            self.fault = error
+            raise
         self.events.append(dict(event))
 
 

@@ -84,8 +84,12 @@ class RunFolder:
         """Check that a run with checkpoints is asked for by the spec it was begun with.
 
         Raises:
-            CheckpointError: it was begun with another spec; lists the differences.
+            CheckpointError: it was begun with another spec, and lists the differences; or a sweep
+                lies there.
         """
+        if (self.place / "sweep.json").exists():
+            what = "a sweep of this name lies there, and a run would write over its result"
+            raise CheckpointError(Problem(str(self.place), what, "give the run another name"))
         file = self.place / "spec.yaml"
         if not file.exists() or not self.has_checkpoints():
             return

@@ -100,6 +100,10 @@ class Sweep:
     def stop(self) -> None:
         """Begin nothing more; the same sweep goes on from its journal."""
         self._is_stopping = True
+        for name in list(self._record.running):
+            # Nobody works on it yet, and who comes to it now finds that it is not handed out.
+            if not self._record.starts.is_begun(name):
+                self.leave(name)
 
     def next_unit(self) -> Unit | None:
         """Hand out the next unit; None where none can begin now, or none is left (`is_over`)."""

@@ -5,6 +5,8 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from rayft.runtime.preflight import Places
@@ -46,11 +48,18 @@ class SweepFit(threading.Thread):
         self._slots = slots
         self._reserved = dict(reserved)
         self.error: BaseException | None = None
+        self._notes = tempfile.TemporaryDirectory(prefix="rayft-tune-")
+        self._quit_file = Path(self._notes.name, "quit")
+
+    def quit(self) -> None:
+        """Have Ray Tune end its actors and return, whatever they are at."""
+        with suppress(OSError):  # It has returned, and its notes are gone.
+            self._quit_file.touch()
 
     def run(self) -> None:
         """Work to the end."""
         try:
-            with tempfile.TemporaryDirectory(prefix="rayft-tune-") as notes:
+            with self._notes as notes:
                 self._fit(notes)
         except BaseException as error:  # noqa: BLE001  raised by the thread that waits
             self.error = error
@@ -60,7 +69,7 @@ class SweepFit(threading.Thread):
             os.environ.setdefault(name, value)
         from ray import tune
 
-        from rayft.runtime.work_unit import Shared, Units, WorkUnit
+        from rayft.runtime.work_unit import Quit, Shared, Units, WorkUnit
 
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         shared = Shared(board=self._board, folder=self._folder, places=self._places)
@@ -79,6 +88,7 @@ class SweepFit(threading.Thread):
                 name="units",
                 storage_path=notes,
                 verbose=0,
+                stop=Quit(str(self._quit_file)),
                 # A process that is lost costs a unit no more than its work since the last
                 # checkpoint; the board counts how often it is lost without getting on.
                 failure_config=tune.FailureConfig(max_failures=-1),

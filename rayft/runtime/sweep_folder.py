@@ -21,7 +21,12 @@ from rayft.spec.run import RunSpec
 from rayft.spec.sweep import SweepSpec
 from rayft.storage.location import Location
 
-_MAY_CHANGE = ("sweep.search.num_trials", "sweep.max_concurrent", "sweep.storage_path")
+_MAY_CHANGE = (
+    "sweep.search.num_trials",
+    "sweep.max_concurrent",
+    "sweep.storage_path",
+    "run.storage_path",
+)
 """More trials may be asked for later; where it runs does not change what it finds."""
 
 
@@ -76,6 +81,14 @@ class SweepFolder:
             CheckpointError: it was begun with other settings; lists the differences.
         """
         begun = self._begun()
+        if begun is None and (self.place / "spec.yaml").exists():
+            raise CheckpointError(
+                Problem(
+                    str(self.place),
+                    "a run of this name lies there, and a sweep would write over its result",
+                    "give the sweep another name",
+                )
+            )
         if begun is None:
             return
         found = [
@@ -104,7 +117,6 @@ class SweepFolder:
         """Write what was asked for; from now on the sweep goes on from what its journal says."""
         text = json.dumps({"asked": _asked(sweep, run), **asdict(settled)}, indent=1)
         self._asked_file.write_bytes(text.encode())
-        self.stop_file.delete()
 
     def _begun(self) -> dict[str, Any] | None:
         try:

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from rayft.engine.ports import Events, Json
 from rayft.plan.trials import Report
 from rayft.storage.location import Location
+from rayft.storage.state import StorageFault
 
 _LOOK_EVERY_S, _REMOTE_EVERY_S = 0.5, 5.0
 
@@ -33,7 +35,9 @@ class SweepStop:
         now = time.monotonic()
         if not self._asked and now - self._looked_at >= self._every_s:
             self._looked_at = now
-            self._asked = self._file.exists()
+            with suppress(StorageFault):
+                # What does not answer now is asked again.
+                self._asked = self._file.exists()
         return self._asked
 
 

@@ -1,5 +1,6 @@
 """A fused unit of a sweep at work: several trials as one model, each in a folder of its own."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
@@ -35,18 +36,16 @@ class FusedRunner:
         self._store_root = store_root
         self._stop_file = stop_file
 
-    def run(
-        self, found: UnitWork, tell: Tell, over: frozenset[int], started: float
-    ) -> tuple[list[Ending], bool]:
-        """Work on a unit; return what became of the trials that ended, and whether it is over.
+    def run(self, found: UnitWork, tell: Tell, over: frozenset[int], endings: list[Ending]) -> bool:
+        """Work on a unit; return whether it is over.
 
         Args:
             found: the unit.
             tell: reports to the sweep.
             over: trials that go no further than their checkpoint.
-            started: when the unit began, by `time.monotonic`.
+            endings: takes what becomes of trials, as it does.
         """
-        endings, members = [], []
+        started, members = time.monotonic(), []
         for member in found.members:
             (trial,), folder = member.trials, member.folder
             if folder.result() is not None:
@@ -58,8 +57,8 @@ class FusedRunner:
         if members:
             with self._fused_jobs(members) as jobs, suppress(Stopped):
                 # All of the sweep may be asked to stop; members that ended before have ended.
-                endings += self._ends_of(jobs, members, tell)
-        return endings, len(endings) == len(found.members)
+                endings.extend(self._ends_of(jobs, members, tell))
+        return len(endings) == len(found.members)
 
     def _ends_of(
         self, jobs: Sequence[FusedJob], members: Sequence[Member], tell: Tell
@@ -77,7 +76,7 @@ class FusedRunner:
         with ExitStack() as stack:
             beginnings = []
             for member in members:
-                stack.enter_context(member.folder.locked())
+                stack.enter_context(member.locked())
                 member.folder.check_checkpoints(on_damaged=Quiet().on_event)
                 beginnings.append(self._beginnings.of(member))
             kept = {

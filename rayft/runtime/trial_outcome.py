@@ -3,6 +3,7 @@
 import time
 
 from rayft.engine.checkpoint_reading import find_checkpoint, read_manifest
+from rayft.errors import CheckpointError
 from rayft.plan.trials import Ending
 from rayft.runtime.folder import RunFolder
 
@@ -12,7 +13,11 @@ def steps_done(folder: RunFolder) -> int:
     newest = folder.newest_checkpoint()
     if newest is None:
         return 0
-    position = read_manifest(newest)["position"]
+    try:
+        position = read_manifest(newest)["position"]
+    except (CheckpointError, KeyError):
+        # It is put aside once the run begins.
+        return 0
     assert isinstance(position, dict)
     return int(str(position["steps_done"]))
 

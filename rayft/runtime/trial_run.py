@@ -7,7 +7,7 @@ from contextlib import suppress
 import torch
 
 from rayft.engine.ports import Events, Json, OneRank
-from rayft.errors import RayftError, Stopped
+from rayft.errors import ClusterError, RayftError, Stopped
 from rayft.models.weights import LoadedWeights
 from rayft.plan.trials import Ending, Unit
 from rayft.runtime.allocator import keep_freed_memory
@@ -40,6 +40,8 @@ class UnitRunner:
         self._fused = FusedRunner(
             self._beginnings, store_root=places.store_root, stop_file=folder.stop_file
         )
+        self.is_spoilt = False
+        """Whether an error may have left the GPU of this process unusable."""
         keep_freed_memory()
 
     def steps_done(self, found: UnitWork) -> dict[int, int]:
@@ -64,21 +66,27 @@ class UnitRunner:
             asked to save and stop together with its whole sweep is not.
         """
         started = time.monotonic()
+        endings: list[Ending] = []
         try:
             if found.unit.kind == "fused":
-                return self._fused.run(found, tell, over, started)
+                return endings, self._fused.run(found, tell, over, endings)
             return self._one(found, tell, over, started)
+        except ClusterError:
+            # The room that its workers waited for did not come; it may yet.
+            return [], False
         except RayftError as error:
             reason = "; ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
         except Exception as error:  # noqa: BLE001  the sweep goes on, and its table says why
             reason = f"{type(error).__name__}: {error}"
+            self.is_spoilt = torch.cuda.is_available()
+        known = over | {ending.trial for ending in endings}
         failed = [
             _failed(trial, member, reason, started)
             for member in found.members
             for trial in member.trials
-            if trial not in over
+            if trial not in known
         ]
-        return failed, True
+        return [*endings, *failed], True
 
     def _one(
         self, found: UnitWork, tell: Tell, over: frozenset[int], started: float
@@ -112,7 +120,7 @@ class UnitRunner:
         watch: Callable[[Events], Events],
     ) -> None:
         plan = member.plan
-        with folder.locked():
+        with member.locked():
             folder.check_checkpoints(on_damaged=Quiet().on_event)
             if unit.begins_from and not folder.has_checkpoints():
                 stage = RunFolder(self._folder.stages, unit.begins_from)

@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 
 from rayft.engine.ports import Json
-from rayft.errors import Problem, Stopped, TrainingError
+from rayft.errors import Problem, RayftError, Stopped, TrainingError
 from rayft.runtime.board import SweepRequest, start_board
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.journal import Event
@@ -36,6 +36,7 @@ from rayft.spec.load_sweep import LoadedSweep
 from rayft.spec.sweep import SweepSpec
 
 _LOOK_EVERY_S = 0.3
+_QUITS_WITHIN_S = 60.0
 
 
 class Listener(Protocol):
@@ -97,6 +98,8 @@ def tune(loaded: LoadedSweep, *, listener: Listener | None = None) -> dict[str, 
             stack.callback(ray.shutdown)
         first = check_sweep(loaded, places, folder)
         stack.enter_context(RunFolder(places.storage_path, sweep.name).locked())
+        # What asked an earlier process to stop; from now on it is this one that is asked.
+        folder.stop_file.delete()
         if not ray.is_initialized():
             listener.on_stage("starting Ray")
             start_ray()
@@ -155,10 +158,11 @@ def _run(
             fit.start()
             is_stopped = _watch(fit, board, folder, listener, request)
         state: SweepState = ray.get(board.state.remote())
-    except RayActorError as error:
-        # Ray Tune asks the board too, and so is about to end.
-        fit.join()
-        what, fix = "the actor that keeps the sweep's journal was lost", "run the command again"
+    except (RayError, RayftError, OSError) as error:
+        # The board was lost, or its journal cannot be written: nothing can be decided any more.
+        fit.quit()
+        fit.join(_QUITS_WITHIN_S)
+        what, fix = f"the sweep's journal was lost: {error}", "run the command again"
         raise TrainingError(Problem(str(folder.place), what, fix)) from error
     ray.kill(board)
     if fit.error is not None:
@@ -196,6 +200,9 @@ def _watch(
             listener.on_stage("stopping: trials save and end")
             folder.stop_file.write_bytes(b"stop")
             ray.get(board.stop.remote())
+        if asked and ray.get(board.is_over.remote()):
+            # Units that were never begun may wait for room that does not come.
+            fit.quit()
         fit.join(_LOOK_EVERY_S)
     for event in ray.get(board.news.remote(seen))[0]:
         listener.on_event(event)

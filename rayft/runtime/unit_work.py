@@ -1,7 +1,11 @@
 """What an actor needs to know of a unit of a sweep, and how the runs in it begin."""
 
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from rayft.errors import CheckpointError
 from rayft.models.weights import LoadedWeights
 from rayft.plan.run_plan import RunPlan
 from rayft.plan.trials import Unit
@@ -11,6 +15,9 @@ from rayft.runtime.journal import Event
 from rayft.runtime.preflight import Places, resolve
 from rayft.storage.location import Location
 from rayft.store.dataset import DatasetRef
+
+_LOCK_WAIT_S, _LOCK_EVERY_S = 180.0, 0.5
+"""The board gives a run to one process at a time: whoever else holds it is on its way out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +35,25 @@ class Member:
         """Return the folder of the run."""
         spec = self.plan.spec
         return RunFolder(Location(spec.storage_path), spec.name)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's folder, which a process that is about to die may hold a little longer.
+
+        Raises:
+            CheckpointError: another process holds it for minutes.
+        """
+        until = time.monotonic() + _LOCK_WAIT_S
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(self.folder.locked())
+                    break
+                except CheckpointError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(_LOCK_EVERY_S)
+            yield
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +98,9 @@ class Beginnings:
 
     def weights_of(self, plan: RunPlan) -> LoadedWeights | None:
         """Return pretrained weights; None where a run begins from random ones."""
-        key = repr((plan.spec.model.model_dump_json(by_alias=True), plan.model.image_size))
+        backbone = plan.spec.model.backbone.model_dump_json(by_alias=True)
+        key = f"{backbone} {plan.model.image_size} {plan.model.channels}"
         if key not in self._weights:
-            self._weights[key] = resolve(plan.spec, self._places, plan)
+            # Of one network alone: those of many would fill the memory.
+            self._weights = {key: resolve(plan.spec, self._places, plan)}
         return self._weights[key]

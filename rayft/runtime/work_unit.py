@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.tune import Stopper
 from ray.tune.search import Searcher
 
 from rayft.plan.trials import Report
@@ -44,16 +46,23 @@ class WorkUnit(tune.Trainable):  # type: ignore[misc]  # Ray is not followed
     def step(self) -> dict[str, Any]:
         """Work on the unit to its end."""
         board, name = self._board, self._name
+        try:
+            found = ray.get(board.work_of.remote(name))
+            node = ray.get_runtime_context().get_node_id()
+            over = ray.get(board.begin.remote(name, self._runner.steps_done(found), node=node))
+        except Exception as error:  # noqa: BLE001  or Ray Tune would begin it again for ever
+            ray.get(board.lose.remote(name, f"{type(error).__name__}: {error}"))
+            return {"done": True}
 
         def tell(reports: Sequence[Report]) -> frozenset[int]:
             stopped: frozenset[int] = ray.get(board.report.remote(name, reports))
             return stopped
 
-        found = ray.get(board.work_of.remote(name))
-        node = ray.get_runtime_context().get_node_id()
-        over = ray.get(board.begin.remote(name, self._runner.steps_done(found), node=node))
         endings, is_over = self._runner.run(found, tell, over)
         ray.get(board.end.remote(name, endings, is_over=is_over))
+        if self._runner.is_spoilt:
+            # The unit is over; Ray Tune gives the next one an actor with a GPU that still works.
+            raise RuntimeError(f"{name} left this process unfit for work")
         return {"done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -61,6 +70,26 @@ class WorkUnit(tune.Trainable):  # type: ignore[misc]  # Ray is not followed
 
     def load_checkpoint(self, checkpoint: Any) -> None:  # noqa: ANN401  as Ray names it
         """Take nothing: a unit begins from what its runs have saved."""
+
+
+class Quit(Stopper):  # type: ignore[misc]  # Ray is not followed
+    """Ends all of Ray Tune's work once a file is there.
+
+    Args:
+        file: its path.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Leave each unit to itself."""
+        del trial_id, result
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether to end."""
+        return Path(self._file).exists()
 
 
 class Units(Searcher):  # type: ignore[misc]  # Ray is not followed

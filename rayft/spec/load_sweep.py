@@ -23,6 +23,8 @@ _MOST_WRITTEN_OUT = 12
 _OF_THE_SWEEP = {
     "name": "trials are named by their number",
     "storage_path": "all trials of a sweep lie in its folder",
+    "scaling": "all trials of a sweep reserve the same, or it could not be said what fits",
+    "device": "all trials of a sweep reserve the same, or it could not be said what fits",
 }
 """Settings of a run that a sweep gives, and why they cannot differ between trials."""
 
@@ -204,8 +206,8 @@ def _problems_of_space(sweep: SweepSpec, run: RunSpec | None) -> Iterator[Proble
 def _problems_of_path(path: str, paths: set[str], run: RunSpec | None) -> Iterator[Problem]:
     """Tell whether a path leads somewhere, in any run or, where one is given, in this one."""
     keys, where = tuple(path.split(".")), f"space.{path}"
-    if path in _OF_THE_SWEEP:
-        yield Problem(where, f"{_OF_THE_SWEEP[path]}", "remove it")
+    if keys[0] in _OF_THE_SWEEP:
+        yield Problem(where, f"{_OF_THE_SWEEP[keys[0]]}", "remove it")
         return
     if keys[0] == "run" and keys[1:] and forms_at(keys[1:]):
         what = "paths of the space begin inside the run"

@@ -254,7 +254,7 @@ def overhead(rounds: int, *, few: int = 2, many: int = 12) -> None:
         report("Lone trials on one worker, one at a time", [*figures.values()], unit="seconds")
 
 
-def asha(rounds: int, *, rows: int = 600, trials: int = 16) -> None:
+def asha(rounds: int, *, rows: int = 400, trials: int = 16) -> None:
     """Measure ASHA against FIFO on the same random trials of all layers."""
     with tempfile.TemporaryDirectory() as storage:
         file = fewer_rows(storage, rows)

@@ -223,3 +223,39 @@ def test_a_run_that_is_killed_at_once_leaves_nothing_behind(
 
     assert ended(client, job).status == JobStatus.STOPPED
     assert_nothing_left(cluster)
+
+
+def test_a_sweep_that_is_killed_leaves_nothing_and_goes_on_with_another_submit(
+    cluster: Cluster,
+    client: JobSubmissionClient,
+    submit: Callable[..., str],
+    working_dir: Path,
+    tmp_path: Path,
+) -> None:
+    (working_dir / "sweep.yaml").write_text(
+        "name: sweep\nrun: jobs/quickstart.yaml\n"
+        "space: {phases.0.lr: 'choice([1e-2, 1e-3])'}\nsearch: {kind: grid}\nfuse: off\n"
+    )
+    (_, train, _, _, *settings) = command(tmp_path)
+    assert train == "train"
+    one = (*settings, "scaling.num_workers=1", "phases.0.for=60 epochs")
+    words = [RAYFT, "tune", "sweep.yaml", f"storage_path={tmp_path}", *(f"run.{w}" for w in one)]
+    phases = next(word for word in command(tmp_path) if word.startswith("phases="))
+    words.insert(4, f"run.{phases}")
+    killed = submit(words, RAY_JOB_STOP_WAIT_TIME_S="0")
+    journal = tmp_path / "sweep" / "sweep.jsonl"
+    deadline = time.monotonic() + 200
+    while not journal.is_file() or journal.read_text().count('"reported"') < 3:
+        assert not client.get_job_status(killed).is_terminal(), client.get_job_logs(killed)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+    client.stop_job(killed)
+
+    assert ended(client, killed).status == JobStatus.STOPPED
+    assert_nothing_left(cluster)
+    again = submit(words)
+    assert ended(client, again).status == JobStatus.SUCCEEDED, client.get_job_logs(again)
+    result = json.loads((tmp_path / "sweep" / "result.json").read_bytes())
+    assert [trial["status"] for trial in result["trials"]] == ["finished"] * 3
+    assert_nothing_left(cluster)

@@ -541,3 +541,19 @@ def test_the_planner_is_asked_only_when_something_changed() -> None:
         sweep.next_unit()
 
     assert len(planner.seen) == asked
+
+
+def test_a_unit_that_nobody_has_begun_is_taken_back_when_the_sweep_is_to_stop() -> None:
+    """It may wait for room that does not come."""
+    sweep = make_sweep(Kept())
+    begun, waiting = (sweep.next_unit() for _ in range(2))
+    assert begun is not None
+    assert waiting is not None
+    sweep.begin(begun.name, {0: 0})
+
+    sweep.stop()
+
+    assert not sweep.is_over
+    assert sweep.begin(waiting.name, {1: 0}) == {1}
+    sweep.leave(begun.name)
+    assert sweep.is_over
