@@ -14,9 +14,10 @@ from rayft.runtime.beginning import Beginning
 from rayft.runtime.fused_unit import FusedJob, work_fused
 from rayft.runtime.job import journal_of
 from rayft.runtime.keep import keeping
+from rayft.runtime.train import Silence
 from rayft.runtime.trial_events import Stoppable, SweepStop, Tell
 from rayft.runtime.trial_outcome import finished_ending, stopped_ending
-from rayft.runtime.unit_work import Beginnings, Member, Quiet, UnitWork
+from rayft.runtime.unit_work import Beginnings, Member, UnitWork
 from rayft.storage.location import Location
 
 
@@ -77,7 +78,7 @@ class FusedRunner:
             beginnings = []
             for member in members:
                 stack.enter_context(member.locked())
-                member.folder.check_checkpoints(on_damaged=Quiet().on_event)
+                member.folder.check_checkpoints(on_damaged=Silence().on_event)
                 beginnings.append(self._beginnings.of(member))
             kept = {
                 seed: stack.enter_context(self._kept(*group))
@@ -98,7 +99,7 @@ class FusedRunner:
             beginning,
             store_root=self._store_root,
             environment=None,
-            listener=Quiet(),
+            listener=Silence(),
         )
 
 

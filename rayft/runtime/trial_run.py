@@ -19,10 +19,11 @@ from rayft.runtime.journal import Event
 from rayft.runtime.launch import train_on_ray
 from rayft.runtime.preflight import Places
 from rayft.runtime.sweep_folder import SweepFolder
+from rayft.runtime.train import Silence
 from rayft.runtime.trial_events import Stoppable, SweepStop, Tell, TrialEvents
 from rayft.runtime.trial_fused import FusedRunner
 from rayft.runtime.trial_outcome import finished_ending, steps_done, stopped_ending
-from rayft.runtime.unit_work import Beginnings, Member, Quiet, UnitWork
+from rayft.runtime.unit_work import Beginnings, Member, UnitWork
 
 
 class UnitRunner:
@@ -121,7 +122,7 @@ class UnitRunner:
     ) -> None:
         plan = member.plan
         with member.locked():
-            folder.check_checkpoints(on_damaged=Quiet().on_event)
+            folder.check_checkpoints(on_damaged=Silence().on_event)
             if unit.begins_from and not folder.has_checkpoints():
                 stage = RunFolder(self._folder.stages, unit.begins_from)
                 fork(stage, folder, plan, asked=plan.spec)
@@ -136,7 +137,7 @@ class UnitRunner:
                 run,
                 store_root=self._places.store_root,
                 environment=None,
-                listener=Quiet(),
+                listener=Silence(),
                 stops_before=unit.stops_before,
             )
 

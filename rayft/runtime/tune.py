@@ -29,6 +29,7 @@ from rayft.runtime.sweep_plan import (
 from rayft.runtime.sweep_record import SweepState
 from rayft.runtime.sweep_result import write_sweep_result
 from rayft.runtime.sweep_status import table_of
+from rayft.runtime.train import Silence as RunSilence
 from rayft.runtime.trial_events import SweepStop
 from rayft.runtime.trial_planner import Ground, TrialPlanner
 from rayft.runtime.waiting import reservation
@@ -59,19 +60,10 @@ class Listener(Protocol):
         ...
 
 
-class Silence:
+class Silence(RunSilence):
     """A listener for scripts that only want the result."""
 
-    def on_stage(self, text: str) -> None:
-        """Say nothing."""
-
-    def on_rows(self, done: int, total: int) -> None:
-        """Say nothing."""
-
     def on_sweep(self, plan: SweepPlan) -> None:
-        """Say nothing."""
-
-    def on_event(self, event: Event) -> None:
         """Say nothing."""
 
 

@@ -11,7 +11,6 @@ from rayft.plan.run_plan import RunPlan
 from rayft.plan.trials import Unit
 from rayft.runtime.beginning import Beginning
 from rayft.runtime.folder import RunFolder
-from rayft.runtime.journal import Event
 from rayft.runtime.preflight import Places, resolve
 from rayft.storage.location import Location
 from rayft.store.dataset import DatasetRef
@@ -63,19 +62,6 @@ class UnitWork:
     unit: Unit
     members: tuple[Member, ...]
     """One run, or those that train fused."""
-
-
-class Quiet:
-    """Hears of what a trial keeps, and tells nobody: the sweep tells of trials."""
-
-    def on_stage(self, text: str) -> None:
-        """Say nothing."""
-
-    def on_rows(self, done: int, total: int) -> None:
-        """Say nothing."""
-
-    def on_event(self, event: Event) -> None:
-        """Say nothing."""
 
 
 class Beginnings:
