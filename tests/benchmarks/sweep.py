@@ -44,16 +44,17 @@ class Tune:
             self.began = time.time()
             found = subprocess.run(
                 [RAYFT, "tune", str(file), "--json"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                capture_output=True,
                 text=True,
-                check=True,
+                check=False,
             )
+        if found.returncode:
+            raise SystemExit(found.stderr)
         self.seconds = time.time() - self.began
         self.result: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
         counts = self.result["counts"]
         if unwell := counts.keys() - {"finished", "stopped"}:
-            raise SystemExit(f"some trials are {', '.join(sorted(unwell))}: {counts}")
+            print(f"    some trials are {', '.join(sorted(unwell))}: {counts}")
 
     @property
     def startup_s(self) -> float:
