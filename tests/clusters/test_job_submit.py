@@ -225,6 +225,7 @@ def test_a_run_that_is_killed_at_once_leaves_nothing_behind(
     assert_nothing_left(cluster)
 
 
+@pytest.mark.timeout(400)
 def test_a_sweep_that_is_killed_leaves_nothing_and_goes_on_with_another_submit(
     cluster: Cluster,
     client: JobSubmissionClient,
@@ -240,8 +241,6 @@ def test_a_sweep_that_is_killed_leaves_nothing_and_goes_on_with_another_submit(
     assert train == "train"
     one = (*settings, "scaling.num_workers=1", "phases.0.for=60 epochs")
     words = [RAYFT, "tune", "sweep.yaml", f"storage_path={tmp_path}", *(f"run.{w}" for w in one)]
-    phases = next(word for word in command(tmp_path) if word.startswith("phases="))
-    words.insert(4, f"run.{phases}")
     killed = submit(words, RAY_JOB_STOP_WAIT_TIME_S="0")
     journal = tmp_path / "sweep" / "sweep.jsonl"
     deadline = time.monotonic() + 200
@@ -257,5 +256,5 @@ def test_a_sweep_that_is_killed_leaves_nothing_and_goes_on_with_another_submit(
     again = submit(words)
     assert ended(client, again).status == JobStatus.SUCCEEDED, client.get_job_logs(again)
     result = json.loads((tmp_path / "sweep" / "result.json").read_bytes())
-    assert [trial["status"] for trial in result["trials"]] == ["finished"] * 3
+    assert [trial["status"] for trial in result["trials"]] == ["finished"] * 2
     assert_nothing_left(cluster)
