@@ -176,19 +176,21 @@ def tune(  # noqa: PLR0913, PLR0917  each is an option
 ) -> None:
     """Run many trials of a spec; the same command goes on after an interruption."""
     with guarded(as_json=as_json, debug=debug) as out:
+        if plan_only + status + stop > 1:
+            from rayft.errors import Problem, SpecError
+
+            what = "--plan, --status and --stop exclude each other"
+            raise SpecError(Problem("rayft tune", what, "give one of them"))
         from rayft.cli import tune as commands
 
-        match plan_only, status, stop:
-            case False, False, False:
-                commands.run_sweep(sweep, overrides or (), out)
-            case True, False, False:
-                commands.show_sweep_plan(sweep, overrides or (), out)
-            case False, True, False:
-                commands.show_status(sweep, overrides or (), out)
-            case False, False, True:
-                commands.stop_sweep(sweep, overrides or (), out)
-            case _:
-                raise typer.BadParameter("--plan, --status and --stop exclude each other")
+        if plan_only:
+            commands.show_sweep_plan(sweep, overrides or (), out)
+        elif status:
+            commands.show_status(sweep, overrides or (), out)
+        elif stop:
+            commands.stop_sweep(sweep, overrides or (), out)
+        else:
+            commands.run_sweep(sweep, overrides or (), out)
 
 
 @app.command()

@@ -18,6 +18,7 @@ class SweepProgress(LiveLine):
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(console, clock=clock)
+        self._began = time.time()
         self._stage = "preparing rows"
         self._metric = ""
         self._sign = 1.0
@@ -52,8 +53,10 @@ class SweepProgress(LiveLine):
                 self._take(values["reports"])
                 self.show(self._line(), always=False)
             case "ended":
+                # What an earlier command came to is counted, and not told again.
+                is_news = values.get("time", self._began) >= self._began
                 for ending in values["endings"]:
-                    self._end(ending)
+                    self._end(ending, is_news=is_news)
             case _:
                 pass
 
@@ -69,9 +72,11 @@ class SweepProgress(LiveLine):
         if self._best is None or self._sign * (value - self._best[0]) > 0:
             self._best = (value, trial)
 
-    def _end(self, ending: dict[str, Any]) -> None:
+    def _end(self, ending: dict[str, Any], *, is_news: bool) -> None:
         trial = ending["trial"]
         self._over.add(trial)
+        if not is_news:
+            return
         value = ending["metrics"].get(self._metric)
         figure = "" if value is None else f"  {self._metric} {value:.4f}"
         reason = f"  {ending['reason']}" if ending["reason"] else ""

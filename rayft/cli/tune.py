@@ -8,7 +8,7 @@ from rayft.cli.show_sweep import print_sweep
 from rayft.cli.show_sweep_plan import print_sweep_plan, sweep_plan_json
 from rayft.cli.sweep_progress import SweepProgress
 from rayft.errors import Problem, SpecError
-from rayft.runtime.sweep_plan import plan_sweep
+from rayft.runtime.sweep_plan import folder_of, plan_sweep
 from rayft.runtime.sweep_result import sweep_json
 from rayft.runtime.sweep_status import is_running, sweep_table
 from rayft.runtime.tune import tune
@@ -57,8 +57,6 @@ def show_status(path: Path, overrides: Sequence[str], out: Output) -> None:
 
 def stop_sweep(path: Path, overrides: Sequence[str], out: Output) -> None:
     """Ask a sweep that runs, wherever it does, to save and stop."""
-    from rayft.runtime.sweep_plan import folder_of
-
     out.loaded = loaded = load_sweep(path, overrides)
     if not is_running(loaded):
         what = f"sweep {loaded.sweep.name} is not running"

@@ -7,46 +7,18 @@ unfreezing says nothing about one that has not come to it yet, however many step
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, median
-from typing import Literal, Protocol
+from typing import Literal, assert_never
 
 from rayft.errors import Problem, SpecError
 from rayft.plan.trials import Report
+from rayft.spec.sweep import AshaScheduler, FifoScheduler, MedianScheduler
 
 Direction = Literal["min", "max"]
 Scores = Mapping[tuple[int, int], Mapping[int, float]]
 """By (phase, epoch) and trial what was reached; more is better, and -inf is no number."""
 
 
-class Fifo(Protocol):
-    """Stops no trial."""
-
-    @property
-    def kind(self) -> Literal["fifo"]: ...  # noqa: D102
-
-
-class Halving(Protocol):
-    """Goes on with the best 1 of `reduction_factor` at each rung."""
-
-    @property
-    def kind(self) -> Literal["asha"]: ...  # noqa: D102
-    @property
-    def grace(self) -> int: ...  # noqa: D102
-    @property
-    def reduction_factor(self) -> int: ...  # noqa: D102
-
-
-class MedianRule(Protocol):
-    """Stops what is worse than half of the others."""
-
-    @property
-    def kind(self) -> Literal["median"]: ...  # noqa: D102
-    @property
-    def grace(self) -> int: ...  # noqa: D102
-    @property
-    def min_trials(self) -> int: ...  # noqa: D102
-
-
-Rule = Fifo | Halving | MedianRule
+Rule = FifoScheduler | AshaScheduler | MedianScheduler
 
 
 def to_stop(
@@ -68,13 +40,17 @@ def to_stop(
         direction: whether less or more of it is better. A value that is no finite number is the
             worst.
     """
-    if rule.kind == "fifo":
+    if isinstance(rule, FifoScheduler):
         return frozenset()
     scores = _scores([*reports, *new], metric, direction)
     asked = [report for report in new if metric in report.metrics]
-    if rule.kind == "asha":
-        return frozenset(one.trial for one in asked if _falls_at_a_rung(rule, scores, one))
-    return frozenset(one.trial for one in asked if _is_below_median(rule, scores, one))
+    match rule:
+        case AshaScheduler():
+            return frozenset(one.trial for one in asked if _falls_at_a_rung(rule, scores, one))
+        case MedianScheduler():
+            return frozenset(one.trial for one in asked if _is_below_median(rule, scores, one))
+        case _:
+            assert_never(rule)
 
 
 def check_grace(rule: Rule, phase_epochs: Sequence[int], *, where: str = "scheduler.grace") -> None:
@@ -88,7 +64,7 @@ def check_grace(rule: Rule, phase_epochs: Sequence[int], *, where: str = "schedu
     Raises:
         SpecError: every decision would come when the trial is over.
     """
-    if rule.kind == "fifo":
+    if isinstance(rule, FifoScheduler):
         return
     # After the last epoch of the last phase there is nothing left to save.
     longest = max([*phase_epochs[:-1], phase_epochs[-1] - 1])
@@ -105,7 +81,7 @@ def check_grace(rule: Rule, phase_epochs: Sequence[int], *, where: str = "schedu
     )
 
 
-def rungs(rule: Halving, *, up_to: int) -> Iterator[int]:
+def rungs(rule: AshaScheduler, *, up_to: int) -> Iterator[int]:
     """Yield the epochs of a phase at which trials are compared."""
     epoch = rule.grace
     while epoch <= up_to:
@@ -113,7 +89,7 @@ def rungs(rule: Halving, *, up_to: int) -> Iterator[int]:
         epoch *= rule.reduction_factor
 
 
-def _falls_at_a_rung(rule: Halving, scores: Scores, report: Report) -> bool:
+def _falls_at_a_rung(rule: AshaScheduler, scores: Scores, report: Report) -> bool:
     """Return whether a trial is not among the best at a rung.
 
     A trial goes on where it is among the best `len(rung) // reduction_factor` that have got there
@@ -136,7 +112,7 @@ def _falls_at_a_rung(rule: Halving, scores: Scores, report: Report) -> bool:
     return better >= places
 
 
-def _is_below_median(rule: MedianRule, scores: Scores, report: Report) -> bool:
+def _is_below_median(rule: MedianScheduler, scores: Scores, report: Report) -> bool:
     """Return whether a trial's best is worse than the median of the others' running averages.
 
     Others are those that have come to this epoch of the phase; best and averages are taken over

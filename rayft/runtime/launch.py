@@ -201,7 +201,7 @@ def _conclude(job: Job, end: Event | None, error: BaseException | None, signal: 
     raise TrainingError(
         Problem(
             str(job.folder.place),
-            f"the workers failed more than scaling.max_failures allows: {_root_cause(error)}",
+            f"the workers failed more than scaling.max_failures allows: {root_cause(error)}",
             "look at the cause; the same command goes on from the newest checkpoint",
         )
     ) from error
@@ -213,7 +213,7 @@ def _deliberate(error: BaseException | None) -> RayftError | None:
     return next((one for one in failures.values() if isinstance(one, RayftError)), None)
 
 
-def _root_cause(error: BaseException | None) -> str:
+def root_cause(error: BaseException | None) -> str:
     """Return the last line of the innermost error's text: the one that says what happened."""
     if error is None:
         return "no worker left a reason"

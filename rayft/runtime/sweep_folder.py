@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from rayft.errors import CheckpointError, Problem
 from rayft.runtime.folder import RunFolder
+from rayft.runtime.sweep_units import trial_name
 from rayft.spec.overrides import data_differences
 from rayft.spec.run import RunSpec
 from rayft.spec.sweep import SweepSpec
@@ -28,11 +29,6 @@ _MAY_CHANGE = (
     "run.storage_path",
 )
 """More trials may be asked for later; where it runs does not change what it finds."""
-
-
-def trial_name(trial: int) -> str:
-    """Return the name of a trial's run."""
-    return f"trial-{trial:04d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

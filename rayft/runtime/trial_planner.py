@@ -15,8 +15,9 @@ from rayft.plan.sampling import trial_spec
 from rayft.plan.stage_tree import StageTree, grow
 from rayft.plan.trials import Point, Unit
 from rayft.runtime.preflight import OnRows, Places, plan_prepared, prepare_rows, unheard
-from rayft.runtime.sweep_folder import Settled, SweepFolder, trial_name
+from rayft.runtime.sweep_folder import Settled, SweepFolder
 from rayft.runtime.sweep_record import TrialState
+from rayft.runtime.sweep_units import lone_unit, trial_name
 from rayft.spec.run import RunSpec
 from rayft.spec.sweep import SweepSpec
 
@@ -197,7 +198,7 @@ class TrialPlanner:
 
     def _in_stages(self, points: Sequence[Point]) -> tuple[Unit, ...]:
         if self.sweep.share_phases == "off" or len(points) < 2:
-            return tuple(map(_lone, points))
+            return tuple(lone_unit(point.trial) for point in points)
         tree = self.tree(points)
         stages = [
             Unit(
@@ -209,14 +210,9 @@ class TrialPlanner:
             )
             for stage in tree.stages
         ]
-        leaves = {point.trial: tree.leaf_of(point.trial) for point in points}
+        leaves = [tree.leaf_of(point.trial) for point in points]
         lone = [
-            replace(_lone(point), begins_from=tree.stage(leaf).name if leaf else "")
-            for point in points
-            for leaf in (leaves[point.trial],)
+            replace(lone_unit(point.trial), begins_from=tree.stage(leaf).name if leaf else "")
+            for point, leaf in zip(points, leaves, strict=True)
         ]
         return (*stages, *lone)
-
-
-def _lone(point: Point) -> Unit:
-    return Unit(name=trial_name(point.trial), trials=(point.trial,), kind="lone")

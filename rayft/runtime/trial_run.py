@@ -65,6 +65,9 @@ class UnitRunner:
         Returns:
             What became of the trials that have ended, and whether the unit is over: one that was
             asked to save and stop together with its whole sweep is not.
+
+        Raises:
+            ClusterError: the cluster does not let its workers begin.
         """
         started = time.monotonic()
         endings: list[Ending] = []
@@ -73,8 +76,9 @@ class UnitRunner:
                 return endings, self._fused.run(found, tell, over, endings)
             return self._one(found, tell, over, started)
         except ClusterError:
-            # The room that its workers waited for did not come; it may yet.
-            return [], False
+            # Not of the trial: the room that its workers waited for did not come, or their node
+            # is not like the driver.
+            raise
         except RayftError as error:
             reason = "; ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
         except Exception as error:  # noqa: BLE001  the sweep goes on, and its table says why

@@ -12,7 +12,7 @@ from rayft.errors import Problem, RayftError, Stopped, TrainingError
 from rayft.runtime.board import SweepRequest, start_board
 from rayft.runtime.folder import RunFolder
 from rayft.runtime.journal import Event
-from rayft.runtime.launch import connect_if_told, start_ray
+from rayft.runtime.launch import connect_if_told, root_cause, start_ray
 from rayft.runtime.nodes import check_nodes
 from rayft.runtime.signals import StopRequest, stop_request
 from rayft.runtime.sweep_fit import SweepFit
@@ -154,12 +154,12 @@ def _run(
         # The board was lost, or its journal cannot be written: nothing can be decided any more.
         fit.quit()
         fit.join(_QUITS_WITHIN_S)
-        what, fix = f"the sweep's journal was lost: {error}", "run the command again"
+        what, fix = f"the sweep's journal was lost: {root_cause(error)}", "run the command again"
         raise TrainingError(Problem(str(folder.place), what, fix)) from error
     ray.kill(board)
     if fit.error is not None:
         raise TrainingError(
-            Problem(str(folder.place), f"Ray Tune failed: {fit.error}", "run the command again")
+            Problem(str(folder.place), f"Ray Tune failed: {root_cause(fit.error)}", "run it again")
         ) from fit.error
     if is_stopped:
         what = "stopped as asked; every trial has saved its position"

@@ -10,6 +10,7 @@ from ray import tune
 from ray.tune import Stopper
 from ray.tune.search import Searcher
 
+from rayft.errors import ClusterError
 from rayft.plan.trials import Report
 from rayft.runtime.allocator import keep_freed_memory
 from rayft.runtime.preflight import Places
@@ -58,7 +59,12 @@ class WorkUnit(tune.Trainable):  # type: ignore[misc]  # Ray is not followed
             stopped: frozenset[int] = ray.get(board.report.remote(name, reports))
             return stopped
 
-        endings, is_over = self._runner.run(found, tell, over)
+        try:
+            endings, is_over = self._runner.run(found, tell, over)
+        except ClusterError as error:
+            reason = "; ".join(problem.what for problem in error.problems)
+            ray.get(board.lose.remote(name, reason))
+            return {"done": True}
         ray.get(board.end.remote(name, endings, is_over=is_over))
         if self._runner.is_spoilt:
             # The unit is over; Ray Tune gives the next one an actor with a GPU that still works.

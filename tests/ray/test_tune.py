@@ -9,11 +9,15 @@ import pytest
 import ray
 from safetensors.numpy import load_file
 
+from rayft.errors import TrainingError
 from rayft.runtime.evaluate import evaluate
+from rayft.runtime.sweep_journal import open_sweep_journal
+from rayft.runtime.sweep_record import read_state
 from rayft.runtime.train import train
 from rayft.runtime.tune import tune
 from rayft.spec.load import load_spec
 from rayft.spec.load_sweep import LoadedSweep, sweep_from_data
+from rayft.storage.location import Location
 from tests.clusters.test_job_submit import KEPT_BY_RAY_DATA
 from tests.laws.harness import make_spec
 
@@ -141,7 +145,10 @@ def test_finished_trials_are_not_run_again_and_more_can_be_added(tmp_path: Path)
         listener=Heard(),
     )
 
-    assert not any(event["kind"] == "began" for event in heard.events)
+    kinds = [event["kind"] for event in heard.events]
+    assert "handed" in kinds
+    last = len(kinds) - 1 - kinds[::-1].index("opened")
+    assert not {"handed", "begun", "reported", "ended"} & set(kinds[last:])
     assert again["trials"] == first["trials"]
     old = {trial["trial"]: trial for trial in first["trials"]}
     for trial in more["trials"]:
@@ -207,3 +214,25 @@ def test_asha_stops_members_of_a_fused_unit_and_never_the_best(tmp_path: Path) -
     for trial in result["trials"]:
         assert (trial["epochs"] == 4) == (trial["status"] == "finished")
         assert Path(trial["checkpoint"], "manifest.json").is_file()
+
+
+def test_a_journal_that_cannot_be_written_ends_the_sweep_with_a_message(tmp_path: Path) -> None:
+    loaded = sweep_of(tmp_path, run={"phases": [{**HEADS, "for": "200 epochs"}]}, fuse="off")
+    journal = tmp_path / "sweep" / "sweep.jsonl"
+
+    class Breaks(Heard):
+        def on_event(self, event: Any) -> None:
+            if event["kind"] == "reported" and journal.is_file():
+                journal.rename(tmp_path / "aside.jsonl")
+                journal.mkdir()
+
+    with pytest.raises(TrainingError) as caught:
+        tune(loaded, listener=Breaks())
+
+    (problem,) = caught.value.problems
+    assert problem.where == str(tmp_path / "sweep")
+    assert "journal was lost" in problem.what
+    assert "\n" not in problem.what
+    journal.rmdir()
+    (tmp_path / "aside.jsonl").rename(journal)
+    assert read_state(open_sweep_journal(Location(str(tmp_path / "sweep"))).read()).trials

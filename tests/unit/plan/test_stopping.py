@@ -1,8 +1,7 @@
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -11,27 +10,14 @@ from hypothesis import strategies as st
 from rayft.errors import SpecError
 from rayft.plan.stopping import Direction, Rule, check_grace, to_stop
 from rayft.plan.trials import Report
+from rayft.spec.sweep import AshaScheduler, FifoScheduler, MedianScheduler
 
 ACCURACY = "validation/accuracy"
 
 
-@dataclass(frozen=True)
-class Fifo:
-    kind: Literal["fifo"] = "fifo"
-
-
-@dataclass(frozen=True)
-class Asha:
-    grace: int = 1
-    reduction_factor: int = 3
-    kind: Literal["asha"] = "asha"
-
-
-@dataclass(frozen=True)
-class Median:
-    grace: int = 1
-    min_trials: int = 3
-    kind: Literal["median"] = "median"
+Fifo = FifoScheduler
+Asha = partial(AshaScheduler, kind="asha")
+Median = partial(MedianScheduler, kind="median")
 
 
 def at(
@@ -150,7 +136,7 @@ def test_an_epoch_reported_twice_counts_once() -> None:
 
 NUMBERS = st.floats(-1e9, 1e9) | st.sampled_from([math.nan, math.inf, -math.inf])
 VALUES = st.dictionaries(st.integers(0, 30), NUMBERS, min_size=1, max_size=20)
-RULES = st.sampled_from([Asha(), Asha(reduction_factor=2), Median(), Median(min_trials=1)])
+RULES = st.sampled_from([Asha(), Asha(reduction_factor=2), Median(), Median(min_trials=2)])
 
 
 @given(VALUES, RULES, st.sampled_from(["min", "max"]), st.randoms(use_true_random=False))

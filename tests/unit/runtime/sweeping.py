@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
 
 from rayft.engine.ports import Json
 from rayft.plan.stopping import Rule
@@ -11,20 +11,13 @@ from rayft.plan.trials import Ending, Point, Report, Status, Unit
 from rayft.runtime.journal import Event
 from rayft.runtime.sweep import Sweep
 from rayft.runtime.sweep_record import TrialState
+from rayft.spec.sweep import AshaScheduler, FifoScheduler
 
 ACCURACY = "validation/accuracy"
 
 
-@dataclass(frozen=True)
-class Fifo:
-    kind: Literal["fifo"] = "fifo"
-
-
-@dataclass(frozen=True)
-class Asha:
-    grace: int = 1
-    reduction_factor: int = 3
-    kind: Literal["asha"] = "asha"
+Fifo = FifoScheduler
+Asha = partial(AshaScheduler, kind="asha")
 
 
 @dataclass
