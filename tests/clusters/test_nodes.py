@@ -186,7 +186,7 @@ class cuda:
     def get_device_properties(index):
         from types import SimpleNamespace
 
-        return SimpleNamespace(total_memory=16_000_000_000 + index, major=7)
+        return SimpleNamespace(total_memory=16_000_000_000 + index, major=7, name="V100")
 """
 NO_TORCH = "raise RuntimeError('torch was imported on a node without GPUs')"
 
@@ -212,4 +212,5 @@ def test_memory_and_gpus_are_those_of_the_nodes_that_can_hold_a_worker(tmp_path:
     assert facts["memory_bytes"] == memory_bytes()
     assert (facts["device"], facts["gpus"], facts["cpus"]) == ("cuda", 2, 6)
     assert facts["gpu_memory_bytes"] == 16_000_000_000
+    assert facts["gpu_names"] == ["V100"]
     assert not facts["bf16"]
