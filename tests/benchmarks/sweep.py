@@ -138,10 +138,12 @@ def forget(storage: str) -> None:
     shutil.rmtree(Path(storage, ".stores"), ignore_errors=True)
 
 
-def stock(trials: int, epochs: int, rows: int) -> dict[str, Any]:
-    """Run the script for stock Ray Tune, and return its figures."""
-    numbers = {"--trials": trials, "--epochs": epochs, "--rows": rows}
-    words = [str(word) for pair in numbers.items() for word in pair]
+def stock(**options: float | Sequence[float]) -> dict[str, Any]:
+    """Run the script for stock Ray Tune with these options, and return its figures."""
+    words = []
+    for name, value in options.items():
+        values = value if isinstance(value, Sequence) else [value]
+        words += [f"--{name}", *map(str, values)]
     found = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.baselines.stock_tune", *words],
         stdout=subprocess.PIPE,
@@ -170,7 +172,7 @@ def head24(rounds: int) -> None:
         accuracies: dict[str, list[float]] = {"stock": [], "rayft": []}
 
         def by_stock() -> float:
-            figures = stock(STOCK_TRIALS, HEAD_EPOCHS, HEAD_ROWS)
+            figures = stock(trials=STOCK_TRIALS, epochs=HEAD_EPOCHS, rows=HEAD_ROWS)
             accuracies["stock"].append(figures["accuracy"])
             factor = HEAD_TRIALS / STOCK_TRIALS
             return scaled(figures["seconds"], figures["startup_s"], factor)
@@ -288,12 +290,13 @@ def asha(rounds: int, *, rows: int = 400, trials: int = 16) -> None:
 
 
 def depths(rounds: int, *, rows: int = 1_000, epochs: int = 4) -> None:
-    """Measure 4 freeze depths with 10 rates each against running every trial by itself.
+    """Measure 4 freeze depths with 10 rates each against stock Ray Tune, and every trial by itself.
 
-    The second contestant runs one rate of each depth, and is scaled.
+    Those two run one rate of each depth, and are scaled.
     """
     with tempfile.TemporaryDirectory() as storage:
-        trains = [["heads"], ["heads", "last 2"], ["heads", "last 4"], ["heads", "last 6"]]
+        groups = (0, 2, 4, 6)
+        trains = [["heads", *([f"last {number}"] if number else [])] for number in groups]
         rates = [1e-4 * 2**number for number in range(10)]
         file = fewer_rows(storage, rows)
         run = one_worker(storage, file, [phase("all", trains[0], epochs, rates[0])])
@@ -305,19 +308,29 @@ def depths(rounds: int, *, rows: int = 1_000, epochs: int = 4) -> None:
             found = Tune(sweep_of({**run, "cache": {"mode": cache}}, space, **changes))
             return scaled(found.seconds, found.startup_s, len(rates) / number)
 
+        def by_stock() -> float:
+            one = {"rates": rates[:1], "decays": [0.05]}
+            found = stock(groups=groups, **one, epochs=epochs, rows=rows)
+            return scaled(found["seconds"], found["startup_s"], len(rates))
+
         figures = measure(
             {
-                "each trial by itself (4 trials, scaled)": lambda: seconds(
+                "stock Ray Tune and Train (4 trials, scaled)": by_stock,
+                "rayft, each trial by itself (4 trials, scaled)": lambda: seconds(
                     1, cache="off", **NOTHING_SHARED
                 ),
                 "rayft": lambda: seconds(len(rates)),
             },
             rounds=rounds,
         )
-        alone, ours = figures.values()
+        theirs, alone, ours = figures.values()
         report(
             f"4 freeze depths, 10 rates each, {epochs} epochs of {rows:,} rows",
-            [alone, ours, ratio("each by itself / rayft", alone, ours)],
+            [
+                *figures.values(),
+                ratio("stock / rayft", theirs, ours),
+                ratio("each by itself / rayft", alone, ours),
+            ],
             unit="seconds",
         )
 

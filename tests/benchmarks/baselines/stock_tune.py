@@ -1,13 +1,15 @@
 """A sweep as a competent user of Ray Tune and Ray Train writes it: the yardstick for `rayft tune`.
 
     python -m tests.benchmarks.baselines.stock_tune [--trials 24] [--epochs 10] [--rows 10000]
+        [--groups 0] [--rates 1e-4 ...] [--decays 0 ...]
 
-Heads of MobileNetV2 on CIFAR-10 at 96 px, over learning rates and weight decays. Nothing in it is
-slow on purpose: pictures are decoded and resized once, before any trial, and shared through Ray's
-object store without a copy; batches are slices of that array (a DataLoader of one process would
-only add to them); the frozen features run in eval mode without gradients, in `channels_last`, and
-in bf16 where that is measured to be faster; the driver of a trial reserves no CPU, so that as many
-trials train as there are cores; only the last epoch writes a checkpoint.
+MobileNetV2 on CIFAR-10 at 96 px, over numbers of last groups that train beside the head, learning
+rates and weight decays. Nothing in it is slow on purpose: pictures are decoded and resized once,
+before any trial, and shared through Ray's object store without a copy; batches are slices of that
+array (a DataLoader of one process would only add to them); the frozen features run in eval mode
+without gradients, in `channels_last`, and in bf16 where that is measured to be faster; the driver
+of a trial reserves no CPU, so that as many trials train as there are cores; only the last epoch
+writes a checkpoint.
 
 The last line of the output is JSON: seconds in all, and seconds before the first trial.
 """
@@ -18,6 +20,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
@@ -45,8 +48,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE, BATCH, CLASSES = 96, 256, 10
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 DECAYS = (0.0, 0.01, 0.05, 0.1)
-POINTS = [{"lr": rate, "weight_decay": decay} for rate, decay in product(RATES, DECAYS)]
+GROUPS = (0,)
 
+Point = dict[str, float]
 Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
@@ -69,13 +73,23 @@ def read_rows(number: int) -> Arrays:
     raise SystemExit(f"there are {done:,} rows, not {number:,}")
 
 
-def make_model() -> nn.Module:
-    """Return MobileNetV2 with pretrained, frozen features and a new classifier."""
+def make_model(trained: int = 0) -> nn.Module:
+    """Return MobileNetV2 with pretrained features and a new classifier.
+
+    Args:
+        trained: how many of the last groups of the features train; those below are frozen.
+    """
     model = mobilenet_v2(num_classes=CLASSES)
     state = load_file(SHARED / "models/mobilenet_v2-imagenet-features.safetensors")
     model.load_state_dict(state, strict=False)
-    model.features.requires_grad_(requires_grad=False)
+    frozen_part(model, trained).requires_grad_(requires_grad=False)
     return model.to(memory_format=torch.channels_last)
+
+
+def frozen_part(model: nn.Module, trained: int) -> nn.Sequential:
+    """Return the groups of the features that are frozen."""
+    features: nn.Sequential = model.features
+    return features[: len(features) - trained]
 
 
 def batch_of(arrays: Arrays, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -87,10 +101,13 @@ def batch_of(arrays: Arrays, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tenso
     return images.sub_(mean).div_(std), torch.from_numpy(labels[rows])
 
 
-def features_of(model: nn.Module, images: Tensor, *, bf16: bool) -> Tensor:
-    """Return pooled features [B, 1280] of the frozen layers."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
-        return model.features(images).mean([2, 3]).float()
+def features_of(model: nn.Module, images: Tensor, *, trained: int, bf16: bool) -> Tensor:
+    """Return pooled features [B, 1280], with gradients for the last `trained` groups."""
+    frozen = frozen_part(model, trained)
+    with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+        with torch.no_grad():
+            made = frozen(images)
+        return model.features[len(frozen) :](made).mean([2, 3]).float()
 
 
 def bf16_is_faster() -> bool:
@@ -101,10 +118,10 @@ def bf16_is_faster() -> bool:
     images = torch.randn(64, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
     seconds = {}
     for bf16 in (False, True):
-        features_of(model, images, bf16=bf16)
+        features_of(model, images, trained=0, bf16=bf16)
         started = time.perf_counter()
         for _ in range(3):
-            features_of(model, images, bf16=bf16)
+            features_of(model, images, trained=0, bf16=bf16)
         seconds[bf16] = time.perf_counter() - started
     torch.set_num_threads(threads)
     return seconds[True] < seconds[False]
@@ -116,9 +133,10 @@ def train_loop(config: dict[str, Any]) -> None:
     arrays: Arrays = ray.get(config["rows"])
     order = np.random.default_rng(0).permutation(len(arrays[1]))
     held_out, rows = order[: len(order) // 10], order[len(order) // 10 :]
-    model = ray.train.torch.prepare_model(make_model())
+    trained, bf16 = config["groups"], config["bf16"]
+    model = ray.train.torch.prepare_model(make_model(trained))
     optimizer = torch.optim.AdamW(
-        model.classifier.parameters(),
+        [each for each in model.parameters() if each.requires_grad],
         lr=config["lr"],
         weight_decay=config["weight_decay"],
         fused=True,
@@ -128,16 +146,16 @@ def train_loop(config: dict[str, Any]) -> None:
     shuffle = np.random.default_rng(1)
     for epoch in range(config["epochs"]):
         model.train()
-        model.features.eval()
+        frozen_part(model, trained).eval()
         shuffled = shuffle.permutation(rows)
         for start in range(0, len(rows), BATCH):
             images, labels = batch_of(arrays, shuffled[start : start + BATCH])
-            made = features_of(model, images, bf16=config["bf16"])
+            made = features_of(model, images, trained=trained, bf16=bf16)
             F.cross_entropy(model.classifier(made), labels).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
-        metrics = {"accuracy": accuracy(model, arrays, held_out, bf16=config["bf16"])}
+        metrics = {"accuracy": accuracy(model, arrays, held_out, bf16=bf16)}
         if epoch + 1 == config["epochs"]:
             with tempfile.TemporaryDirectory() as folder:
                 torch.save(model.state_dict(), Path(folder, "model.pt"))
@@ -154,7 +172,7 @@ def accuracy(model: nn.Module, arrays: Arrays, rows: npt.NDArray[np.int64], *, b
     right = 0
     for start in range(0, len(rows), BATCH):
         images, labels = batch_of(arrays, rows[start : start + BATCH])
-        scores = model.classifier(features_of(model, images, bf16=bf16))
+        scores = model.classifier(features_of(model, images, trained=0, bf16=bf16))
         right += int((scores.argmax(1) == labels).sum())
     return right / max(1, len(rows))
 
@@ -174,7 +192,7 @@ def train_driver(config: dict[str, Any], shared: dict[str, Any]) -> None:
     trainer.fit()
 
 
-def sweep(trials: int, epochs: int, rows: int) -> dict[str, Any]:
+def sweep(points: Sequence[Point], epochs: int, rows: int) -> dict[str, Any]:
     """Run the sweep on a cluster of its own, and return its figures."""
     started = time.perf_counter()
     cores = os.cpu_count() or 1
@@ -192,7 +210,7 @@ def sweep(trials: int, epochs: int, rows: int) -> dict[str, Any]:
             tuner = tune.Tuner(
                 # Any part of a CPU would leave no room for the last worker.
                 tune.with_resources(driver, {"memory": 1e6}),
-                param_space={"point": tune.grid_search(POINTS[:trials])},
+                param_space={"point": tune.grid_search(list(points))},
                 tune_config=tune.TuneConfig(
                     metric="accuracy", mode="max", max_concurrent_trials=cores
                 ),
@@ -218,13 +236,18 @@ def sweep(trials: int, epochs: int, rows: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=len(POINTS))
+    parser.add_argument("--trials", type=int, help="the first so many of the grid; all")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--groups", type=int, nargs="+", default=GROUPS)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--decays", type=float, nargs="+", default=DECAYS)
     args = parser.parse_args()
-    if not 1 <= args.trials <= len(POINTS):
-        parser.error(f"--trials: from 1 to {len(POINTS)}")
-    print(json.dumps(sweep(args.trials, args.epochs, args.rows)))
+    points = [
+        {"groups": groups, "lr": rate, "weight_decay": decay}
+        for groups, rate, decay in product(args.groups, args.rates, args.decays)
+    ]
+    print(json.dumps(sweep(points[: args.trials], args.epochs, args.rows)))
 
 
 if __name__ == "__main__":
