@@ -7,7 +7,7 @@ another machine too, draws the same ones.
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
 
 from rayft.errors import Problem, SpecError
@@ -128,7 +128,7 @@ def own_values(sweep: SweepSpec, run: RunSpec) -> Values | None:
                 return None
             found[path] = domain.choice[place]
         else:
-            found[path] = _value_at(run, path)
+            found[path] = values_in(run, [path]).get(path)
             if not holds(domain, found[path]):
                 return None
     return found
@@ -198,14 +198,20 @@ def _own_place(run: RunSpec, path: str, domain: Choice) -> int | None:
     return None
 
 
-def _value_at(run: RunSpec, path: str) -> Json:
-    """Return what a run has at a path, defaults included; None where it has nothing there."""
-    value: Json = run.model_dump(mode="json", by_alias=True)
-    for key in path.split("."):
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
+def values_in(run: RunSpec, paths: Iterable[str]) -> dict[str, Json]:
+    """Return what a run itself has at some paths; a path that leads nowhere is left out."""
+    tree: Json = run.model_dump(mode="json", by_alias=True)
+    found = {path: _value_at(tree, path.split(".")) for path in paths}
+    return {path: values[0] for path, values in found.items() if values}
+
+
+def _value_at(tree: Json, keys: Sequence[str]) -> tuple[Json, ...]:
+    """Return the one value at a path, or none."""
+    for key in keys:
+        if isinstance(tree, dict) and key in tree:
+            tree = tree[key]
+        elif isinstance(tree, list) and key.isdecimal() and int(key) < len(tree):
+            tree = tree[int(key)]
         else:
-            return None
-    return value
+            return ()
+    return (tree,)

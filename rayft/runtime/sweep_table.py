@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from rayft.plan.sampling import values_in
 from rayft.plan.trials import Ending, Json, Point, Report, Status
 from rayft.spec.run import RunSpec
 
@@ -143,28 +144,9 @@ def make_table(head: SweepHead, run: RunSpec, trials: Iterable[KnownTrial]) -> S
         run: the run that is varied; its values are those of trial 0.
         trials: every trial there is, in any order.
     """
-    own = own_values(run, head.settings)
+    own = values_in(run, head.settings)
     rows = [_row(head, trial, {**own, **trial.point.values}) for trial in trials]
     return SweepTable(head=head, rows=tuple(sorted(rows, key=lambda row: _order(row, head))))
-
-
-def own_values(run: RunSpec, settings: Sequence[str]) -> dict[str, Json]:
-    """Return what a run itself has at some paths; a path that leads nowhere is left out."""
-    tree: Json = run.model_dump(mode="json", by_alias=True)
-    found = {path: _at(tree, path.split(".")) for path in settings}
-    return {path: values[0] for path, values in found.items() if values}
-
-
-def _at(tree: Json, keys: Sequence[str]) -> tuple[Json, ...]:
-    """Return the one value at a path, or none."""
-    for key in keys:
-        if isinstance(tree, Mapping) and key in tree:
-            tree = tree[key]
-        elif isinstance(tree, list) and key.isdecimal() and int(key) < len(tree):
-            tree = tree[int(key)]
-        else:
-            return ()
-    return (tree,)
 
 
 def _row(head: SweepHead, trial: KnownTrial, values: Mapping[str, Json]) -> TrialRow:

@@ -5,8 +5,9 @@ import math
 import pytest
 
 from rayft.metrics.names import Direction
+from rayft.plan.sampling import values_in
 from rayft.plan.trials import Point, Status
-from rayft.runtime.sweep_table import SweepTable, make_table, own_values
+from rayft.runtime.sweep_table import SweepTable, make_table
 from tests.unit.runtime.told import Trial, ended, head, made_up, report, run
 
 METRIC = "validation/accuracy"
@@ -94,7 +95,7 @@ def test_trial_0_shows_the_values_of_the_run_itself() -> None:
     "path", ["ema.decay", "phases.7.lr", "phases.x", "name.x", "phases.0.lr.x"]
 )
 def test_a_setting_that_the_run_leaves_out_has_no_value(path: str) -> None:
-    assert own_values(run(), [path]) == {}
+    assert values_in(run(), [path]) == {}
 
 
 def test_trials_without_a_result_have_no_rank() -> None:
