@@ -17,6 +17,7 @@ from rayft.runtime.search import make_sampler
 from rayft.runtime.sweep_folder import Settled, SweepFolder
 from rayft.runtime.sweep_journal import open_sweep_journal
 from rayft.runtime.sweep_record import read_state
+from rayft.runtime.sweep_units import trial_name
 from rayft.runtime.trial_planner import Ground, TrialPlanner, network_of
 from rayft.spec.load_sweep import LoadedSweep
 from rayft.spec.sweep import SweepSpec
@@ -118,6 +119,7 @@ def plan_trials(
         use_gpu = bool(found) and planner.plan(found[0]).resources.device == "cuda"
         cpus = cpus_of_trials(ground.cluster, units=number, use_gpu=use_gpu)
         planner.reserve({"CPU": cpus})
+    _refuse_lost(points, planner)
     found = _plannable(points, planner)
     units = planner.units(found)
     first = planner.plan(found[0])
@@ -147,6 +149,25 @@ def _plannable(points: Sequence[Point], planner: TrialPlanner) -> list[Point]:
             Problem("space", f"no trial can be run: {'; '.join(reasons)}", "change the space")
         )
     return found
+
+
+def _refuse_lost(points: Sequence[Point], planner: TrialPlanner) -> None:
+    """Refuse to go on where a trial that is still to be run no longer can be.
+
+    Raises:
+        SpecError: one problem for each of them.
+    """
+    trials = read_state(open_sweep_journal(planner.folder.place).read()).trials
+    still = [point for point in points if point.trial in trials and not trials[point.trial].ending]
+    lost = {point.trial: problem for point in still if (problem := planner.problem(point))}
+    if lost:
+        fix = "run the sweep where its trials fit, as when it began"
+        raise SpecError(
+            *(
+                Problem("space", f"{trial_name(trial)} can no longer be run here: {problem}", fix)
+                for trial, problem in lost.items()
+            )
+        )
 
 
 def _not_fused(points: Sequence[Point], units: Sequence[Unit]) -> list[Point]:

@@ -171,11 +171,13 @@ class TrialPlanner:
         """Return how trials are worked on, stages before what begins from them.
 
         Args:
-            points: trials that have no problem, those that are over among them: what belongs
-                together does not depend on how far the sweep is.
+            points: trials that had no problem when they were asked for, those that are over among
+                them: what belongs together does not depend on how far the sweep is. One that
+                cannot be run any longer is over, and left out.
             states: how trials stand, which does not matter.
         """
         del states
+        points = [point for point in points if self.problem(point) is None]
         fused = self._fused(points)
         members = {trial for unit in fused for trial in unit.trials}
         rest = [point for point in points if point.trial not in members]
