@@ -1,5 +1,6 @@
 """Work on a Ray cluster by a pool of actors, each of which keeps a model."""
 
+import gc
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,6 +69,9 @@ def run_on_actors(
             in_vain += 1
             if in_vain > _MOST_IN_VAIN:
                 raise _given_up(error) from error
+        if left:
+            # Cycles of references in what failed would keep its other actors, and their CPUs.
+            gc.collect()
 
 
 def _execute(

@@ -1,5 +1,6 @@
 """Wait until the cluster has room for the workers: an autoscaler, or another run, may make it."""
 
+import gc
 import time
 from collections.abc import Mapping
 
@@ -38,6 +39,10 @@ def wait_for_room(resources: ResourcePlan, *, wait_s: float, request: StopReques
     worker = reservation(resources)
     group = ray.util.placement_group([worker] * resources.num_workers, strategy="PACK")
     until = time.monotonic() + wait_s
+    if not group.wait(_LOOK_EVERY_S):
+        # Actors that this process forgot in cycles of references may be what fills the cluster.
+        # Ray would have them collected for the sake of a task or an actor, not for a group.
+        gc.collect()
     try:
         while not group.wait(_LOOK_EVERY_S):
             if request.signal:

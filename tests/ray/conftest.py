@@ -1,5 +1,6 @@
 """One Ray cluster for all tests of this folder: four logical CPUs in a folder of its own."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -33,3 +34,12 @@ def ray_cluster() -> Iterator[None]:
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def nothing_collected() -> Iterator[None]:
+    """Leave cycles of references alone, as a driver does that waits and allocates nothing."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

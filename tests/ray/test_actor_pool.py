@@ -1,6 +1,7 @@
 """Works on a pool of actors whose processes end."""
 
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,9 +33,23 @@ def doubled(folder: Path, *, times: int) -> list[int]:
     return sorted(run_on_actors(list(range(8)), make=make, pool=pool))
 
 
+def wait_for_all_cpus() -> bool:
+    import ray
+
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        if ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"]:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.usefixtures("nothing_collected")
 def test_an_actor_whose_process_ends_is_replaced(tmp_path: Path) -> None:
     assert doubled(tmp_path, times=2) == [2 * number for number in range(8)]
     assert len(list(tmp_path.iterdir())) == 2
+    # The others of its execution are gone too, although the error that ended it refers to them.
+    assert wait_for_all_cpus()
 
 
 @pytest.mark.timeout(120)
