@@ -149,13 +149,19 @@ def test_the_dashboard_listens_on_loopback_only(head: Head) -> None:
 def test_a_job_runs_with_the_time_to_save(head: Head) -> None:
     names = ["RAY_JOB_STOP_WAIT_TIME_S", "RAY_USAGE_STATS_ENABLED", "PWD"]
 
-    found = subprocess.run(
-        [RAY, "job", "submit", "--address", head.url, "--", "printenv", *names],
-        env=head.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # The dashboard answers before the agent that starts jobs is up.
+    deadline = time.monotonic() + 60
+    while True:
+        found = subprocess.run(
+            [RAY, "job", "submit", "--address", head.url, "--", "printenv", *names],
+            env=head.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if "No available agent" not in found.stderr or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
 
     assert found.returncode == 0, found.stdout + found.stderr
     # A job begins in the folder that Ray was started in: in a container, /home/ray.
