@@ -26,6 +26,7 @@ class SweepProgress(LiveLine):
         self._over: set[int] = set()
         self._epochs = 0
         self._best: tuple[float, int] | None = None
+        self._works: dict[str, str] = {}
 
     def on_stage(self, text: str) -> None:
         """Something that takes a while begins."""
@@ -52,11 +53,12 @@ class SweepProgress(LiveLine):
             case "reported":
                 self._take(values["reports"])
                 self.show(self._line(), always=False)
+            case "handed":
+                self._works[values["unit"]] = values["work"]
             case "ended":
                 # What an earlier command came to is counted, and not told again.
                 is_news = values.get("time", self._began) >= self._began
-                for ending in values["endings"]:
-                    self._end(ending, is_news=is_news)
+                self._end_unit(values["unit"], values["endings"], is_news=is_news)
             case _:
                 pass
 
@@ -71,6 +73,20 @@ class SweepProgress(LiveLine):
             return
         if self._best is None or self._sign * (value - self._best[0]) > 0:
             self._best = (value, trial)
+
+    def _end_unit(self, unit: str, endings: list[dict[str, Any]], *, is_news: bool) -> None:
+        is_stage = self._works.get(unit) == "stage"
+        failed = [
+            one
+            for one in endings
+            if one.get("together") or (is_stage and one["status"] == "failed")
+        ]
+        for ending in endings:
+            if ending not in failed:
+                self._end(ending, is_news=is_news)
+        if failed and is_news:
+            trials = ", ".join(str(one["trial"]) for one in failed)
+            self.print(f"{unit} failed  {failed[0]['reason']}  alone from now on: trials {trials}")
 
     def _end(self, ending: dict[str, Any], *, is_news: bool) -> None:
         trial = ending["trial"]

@@ -44,6 +44,8 @@ class Ending:
     """Its best checkpoint; empty where there is none."""
     reason: str = ""
     """Why it is invalid, was stopped, or failed."""
+    together: bool = False
+    """Whether it failed with all of a fused unit, which says nothing of what it does alone."""
     seconds: float = 0.0
 
 

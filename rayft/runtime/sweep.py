@@ -127,18 +127,18 @@ class Sweep:
             steps_done: for each member the steps in the checkpoint that it goes on from.
 
         Returns:
-            The members that go no further: those that were to stop at that step or before, and
-            those that have failed because this unit was begun too often and got nowhere.
+            The members that go no further here: those that were to stop at that step or before,
+            and those that have failed because this unit was begun too often and got nowhere.
         """
         if unit not in self._record.running:
             return frozenset(steps_done)
         self._write(Begun(unit=unit, steps_done=dict(steps_done)))
         self._fail_stuck(unit, MOST_STARTS, "its process died each time")
-        is_over = unit not in self._record.running
+        members = self._record.open_members(unit) if unit in self._record.running else ()
         return frozenset(
             trial
             for trial, steps in steps_done.items()
-            if is_over or self._record.goes_no_further_from(trial, steps)
+            if trial not in members or self._record.goes_no_further_from(trial, steps)
         )
 
     def report(self, unit: str, reports: Sequence[Report]) -> frozenset[int]:
@@ -172,6 +172,7 @@ class Sweep:
 
         A unit is over with its last member. A stage is over at once: what is not stopped of it
         goes on from its end, or, where one of the endings is a failure, alone from the start.
+        Members of a fused unit that fail together go on alone from where they are.
         """
         if any(ending.status not in ENDED for ending in endings):
             raise ValueError(f"{unit} ended with a status that is no end")
@@ -258,11 +259,11 @@ class Sweep:
         return tuple(sorted(trial for trial in stop if not self._record.is_stopping(trial)))
 
     def _fail_stuck(self, unit: str, most_starts: int, reason: str) -> None:
-        """End the members that were begun more often in a row than they may be."""
+        """Have the members fail that were begun more often in a row than they may be."""
         handed = self._record.running[unit]
         what = f"it was begun {MOST_STARTS} times and did not get any further: {reason}"
         stuck = [
-            Ending(trial=trial, status="failed", reason=what)
+            Ending(trial=trial, status="failed", reason=what, together=handed.work == "fused")
             for trial in self._record.open_members(unit)
             if self._record.starts.of(handed, trial) > most_starts
         ]

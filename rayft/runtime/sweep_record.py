@@ -72,6 +72,8 @@ class SweepRecord:
         self.stages: set[str] = set()
         """Stages that have come to their end, and can be begun from."""
         self.failed_stages: set[str] = set()
+        self.apart: set[int] = set()
+        """Trials that failed together with others, and are to run alone."""
         self.begun: set[int] = set()
         """Trials that have begun outside of a stage."""
         self.starts = Starts()
@@ -104,8 +106,10 @@ class SweepRecord:
         return [trial for trial in sorted(self.points) if trial not in self.endings]
 
     def open_members(self, unit: str) -> tuple[int, ...]:
-        """Return the trials of a running unit that are not over."""
-        return tuple(trial for trial in self.running[unit].trials if trial not in self.endings)
+        """Return the trials of a running unit that are not over, and still run in it."""
+        handed = self.running[unit]
+        gone = self.endings.keys() | (self.apart if handed.work == "fused" else set())
+        return tuple(trial for trial in handed.trials if trial not in gone)
 
     def reports_of(self, trial: int) -> tuple[Report, ...]:
         """Return what a trial has reported, in the order of phases and epochs."""
@@ -209,11 +213,13 @@ class SweepRecord:
 
     def _end(self, event: Ended) -> None:
         unit = self.running[event.unit]
-        is_failed_stage = unit.work == "stage" and any(
-            ending.status == "failed" for ending in event.endings
-        )
+        is_failed_stage = False
         for ending in event.endings:
-            if not is_failed_stage or ending.status != "failed":
+            if ending.together:
+                self.apart.add(ending.trial)
+            elif unit.work == "stage" and ending.status == "failed":
+                is_failed_stage = True
+            else:
                 self.endings[ending.trial] = ending
         goes_on = bool(self.open_members(event.unit))
         if is_failed_stage:

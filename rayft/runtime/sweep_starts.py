@@ -57,5 +57,5 @@ class Starts:
 
 
 def _key(unit: Handed, trial: int) -> str:
-    """Return what starts are counted by: a stage that dies says nothing of its members alone."""
-    return unit.unit if unit.work == "stage" else str(trial)
+    """Return what starts are counted by: what dies together says nothing of each alone."""
+    return unit.unit if unit.work == "stage" else f"{unit.work} {trial}"

@@ -30,11 +30,20 @@ def next_startable(units: Sequence[Unit], record: SweepRecord) -> Unit | None:
 @final
 class _Choice:
     def __init__(self, units: Sequence[Unit], record: SweepRecord) -> None:
-        self._units = units
         self._record = record
+        self._units = [each for unit in units for each in self._parted(unit)]
         working = {trial for unit in record.running for trial in record.open_members(unit)}
         self._open = [trial for trial in record.open_trials() if trial not in working]
         self._stages = {unit.name: unit for unit in units if unit.kind == "stage"}
+
+    def _parted(self, unit: Unit) -> Iterator[Unit]:
+        """Yield a unit without the members that failed in it, and those by themselves."""
+        apart = self._record.apart if unit.kind == "fused" else set()
+        if members := tuple(trial for trial in unit.trials if trial not in apart):
+            yield _narrowed(unit, members)
+        for trial in unit.trials:
+            if trial in apart:
+                yield replace(lone_unit(trial), begins_from=unit.begins_from)
 
     def startable(self) -> Iterator[Unit]:
         for unit in self._units:

@@ -86,7 +86,7 @@ class UnitRunner:
             self.is_spoilt = torch.cuda.is_available()
         known = over | {ending.trial for ending in endings}
         failed = [
-            _failed(trial, member, reason, started)
+            _failed(trial, member, reason, started, together=found.unit.kind == "fused")
             for member in found.members
             for trial in member.trials
             if trial not in known
@@ -146,13 +146,13 @@ class UnitRunner:
             )
 
 
-def _failed(trial: int, member: Member, reason: str, started: float) -> Ending:
+def _failed(trial: int, member: Member, reason: str, started: float, *, together: bool) -> Ending:
     """Return the ending of a trial whose unit failed; it may have finished before."""
     folder = member.folder
     if len(member.trials) == 1 and folder.result() is not None:
         return finished_ending(trial, folder, started)
     seconds = time.monotonic() - started
-    return Ending(trial=trial, status="failed", reason=reason, seconds=seconds)
+    return Ending(trial=trial, status="failed", reason=reason, seconds=seconds, together=together)
 
 
 def _train(job: Job, weights: LoadedWeights | None, watch: Callable[[Events], Events]) -> None:

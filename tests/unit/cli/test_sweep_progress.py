@@ -32,14 +32,29 @@ def said(*events: dict[str, Any]) -> str:
 
 def test_what_an_earlier_command_came_to_is_counted_and_not_told_again() -> None:
     points = {"kind": "asked", "points": [{"trial": 0}, {"trial": 1}], "problems": {}}
-    old = {"kind": "ended", "endings": [ENDING], "time": time.time() - 60}
-    new = {"kind": "ended", "endings": [{**ENDING, "trial": 1}]}
+    old = {"kind": "ended", "unit": "a", "endings": [ENDING], "time": time.time() - 60}
+    new = {"kind": "ended", "unit": "b", "endings": [{**ENDING, "trial": 1}]}
 
     text = said(points, old, new)
 
     assert "trial 0" not in text
     assert "trial 1 finished" in text
     assert "(2 of 2 trials)" in text
+
+
+@pytest.mark.parametrize("work", ["fused", "stage"])
+def test_what_fails_together_is_not_over(work: str) -> None:
+    points = {"kind": "asked", "points": [{"trial": n} for n in range(3)], "problems": {}}
+    handed = {"kind": "handed", "unit": f"{work}-0000", "trials": [0, 1, 2], "work": work}
+    failed = {**ENDING, "status": "failed", "metrics": {}, "reason": "out of memory"}
+    failed["together"] = work == "fused"
+    endings = [ENDING, {**failed, "trial": 1}, {**failed, "trial": 2}]
+
+    text = said(points, handed, {"kind": "ended", "unit": f"{work}-0000", "endings": endings})
+
+    assert "(1 of 3 trials)" in text
+    assert f"{work}-0000 failed  out of memory  alone from now on: trials 1, 2" in text
+    assert "trial 1 failed" not in text
 
 
 @pytest.mark.parametrize(

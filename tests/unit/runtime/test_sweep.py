@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -333,16 +334,74 @@ def test_a_trial_that_no_unit_holds_is_done_alone() -> None:
 
 
 def test_a_unit_that_gets_nowhere_fails_with_its_fourth_start() -> None:
-    sweep = make_sweep(Kept(), planner=Written([fused(0, 1, 2)]))
+    sweep = make_sweep(Kept(), sampler=1)
     unit = begin_next(sweep)
 
-    answers = [sweep.begin(unit.name, dict.fromkeys(unit.trials, 0)) for _ in range(3)]
+    answers = [sweep.begin(unit.name, {0: 0}) for _ in range(3)]
 
-    assert answers == [set(), set(), {0, 1, 2}]
-    assert statuses(sweep) == ["failed"] * 3
+    assert answers == [set(), set(), {0}]
+    assert statuses(sweep) == ["failed"]
     ending = sweep.state().trials[0].ending
     assert ending is not None
     assert "3 times" in ending.reason
+
+
+def test_members_of_a_fused_unit_that_gets_nowhere_go_on_alone() -> None:
+    journal = Kept()
+    sweep = make_sweep(journal, planner=Written([fused(0, 1, 2)]))
+    unit = begin_next(sweep)
+
+    answers = [sweep.begin(unit.name, {0: 4, 1: 4, 2: 4}) for _ in range(4)]
+
+    assert answers == [set(), set(), set(), {0, 1, 2}]
+    assert statuses(sweep) == ["waiting"] * 3
+    for again in (sweep, make_sweep(journal, planner=Written([fused(0, 1, 2)]))):
+        assert names(again) == ["trial-0000", "trial-0001", "trial-0002"]
+    # What the unit died of is not held against them.
+    assert [sweep.begin("trial-0000", {0: 4}) for _ in range(3)] == [set()] * 3
+
+
+def test_what_fails_together_is_tried_alone_and_what_had_ended_has() -> None:
+    sampler = Listed(3)
+    sweep = make_sweep(Kept(), sampler=sampler, planner=Written([fused(0, 1, 2)]))
+    unit = begin_next(sweep)
+
+    together = [replace(over(trial, "failed"), together=True) for trial in (1, 2)]
+    sweep.end(unit.name, [over(0, value=0.5), *together])
+
+    assert sampler.told == [(0, 0.5)]
+    assert names(sweep) == ["trial-0001", "trial-0002"]
+    sweep.end("trial-0001", [over(1, value=0.6)])
+    sweep.end("trial-0002", [over(2, "failed")])
+    assert statuses(sweep) == ["finished", "finished", "failed"]
+    assert sweep.is_over
+
+
+def test_a_member_that_fails_by_itself_in_a_fused_unit_has_failed() -> None:
+    sweep = make_sweep(Kept(), planner=Written([fused(0, 1, 2)]))
+    unit = begin_next(sweep)
+
+    sweep.end(unit.name, [over(0), over(1, "failed"), over(2)])
+
+    assert statuses(sweep) == ["finished", "failed", "finished"]
+    assert sweep.next_unit() is None
+
+
+def test_a_member_that_gets_nowhere_leaves_a_fused_unit_that_goes_on() -> None:
+    sweep = make_sweep(Kept(), planner=Written([fused(0, 1, 2)]))
+    unit = begin_next(sweep)
+
+    for number in range(1, 4):
+        # The first has nothing to report: it died before the end of an epoch each time.
+        sweep.report(unit.name, at(number, {1: 0.1, 2: 0.2}))
+        found = sweep.begin(unit.name, dict.fromkeys(unit.trials, 0))
+
+    assert found == {0}
+    assert statuses(sweep) == ["waiting", "running", "running"]
+    assert names(sweep) == ["trial-0000"]
+    # From the process that the others run in nothing more is taken for it.
+    sweep.end(unit.name, [over(0, "stopped")])
+    assert statuses(sweep) == ["running"] * 3
 
 
 def test_a_stage_that_gets_nowhere_fails_and_its_members_begin_alone() -> None:

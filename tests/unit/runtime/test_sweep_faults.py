@@ -223,6 +223,7 @@ class FaultySweep(RuleBasedStateMachine):
         asked: Counter[int] = Counter()
         ended: Counter[int] = Counter()
         epochs: Counter[tuple[int, int, int]] = Counter()
+        apart: Counter[int] = Counter()
         failed_stages = set()
         for event in self.journal.read():
             for one in [*event.get("reports", ()), *event.get("adopted", ())]:
@@ -237,10 +238,13 @@ class FaultySweep(RuleBasedStateMachine):
                 for ending in event["endings"]:
                     if is_stage and ending["status"] == "failed":
                         failed_stages.add(name)
+                    elif ending["together"]:
+                        apart[ending["trial"]] += 1
                     else:
                         ended[ending["trial"]] += 1
         assert set(asked.values()) <= {1}
         assert set(ended.values()) <= {1}
+        assert set(apart.values()) <= {1}
         assert set(epochs.values()) <= {1}
 
     def teardown(self) -> None:
