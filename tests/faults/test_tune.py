@@ -120,31 +120,24 @@ def end_tree(process: subprocess.Popen[str]) -> None:
             child.kill()
 
 
-def test_a_driver_that_is_killed_goes_on_to_the_same_trials(
+def test_a_sweep_that_is_stopped_and_then_killed_goes_on_to_the_same_trials(
     whole: dict[str, Any], tmp_path: Path
 ) -> None:
     sweep = write_sweep(tmp_path)
     process = start(sweep)
+    wait_for(tmp_path, "reported", 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process, code=128 + signal.SIGTERM)["status"] == "stopped"
+
+    process = start(sweep)
     # Two stages and the first trials are over, others are at work.
     wait_for(tmp_path, "ended", 3, process)
     end_tree(process)
-
     status = finish(start(sweep, "--status"))
     result = finish(start(sweep))
 
     assert status["status"] == "stopped"
     assert_same(result, whole)
-
-
-def test_sigterm_saves_and_the_same_command_goes_on(whole: dict[str, Any], tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path)
-    process = start(sweep)
-    wait_for(tmp_path, "reported", 2, process)
-    process.send_signal(signal.SIGTERM)
-    stopped = finish(process, code=128 + signal.SIGTERM)
-    assert stopped["status"] == "stopped"
-
-    assert_same(finish(start(sweep)), whole)
 
 
 def test_stop_from_another_process_has_trials_save_and_end(tmp_path: Path) -> None:

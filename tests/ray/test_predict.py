@@ -68,7 +68,7 @@ def whole(run: Location, table: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("workers", ["auto", 2, 4])
+@pytest.mark.parametrize("workers", ["auto", 4])
 def test_no_number_of_actors_changes_a_bit(
     run: Location, table: Path, whole: dict[str, bytes], tmp_path: Path, workers: Any
 ) -> None:
@@ -230,42 +230,16 @@ def finish(run: Location, table: Path, out: Path, workers: int) -> dict[str, Any
     return result
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_killed_driver_goes_on_to_the_same_bits(
+@pytest.mark.parametrize("how", [(signal.SIGTERM, 2), (signal.SIGINT, 0)])
+def test_a_prediction_that_is_stopped_and_then_killed_goes_on_to_the_same_bits(
     run: Location,
     table: Path,
     whole: dict[str, bytes],
     tmp_path: Path,
     left_behind: list[psutil.Process],
-    workers: int,
+    how: tuple[signal.Signals, int],
 ) -> None:
-    process = start(run, table, tmp_path, workers)
-    wait_for_parts(tmp_path, 3, process)
-
-    left_behind += psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate(timeout=10)
-
-    kept = contents(tmp_path)
-    assert not (tmp_path / MANIFEST).exists()
-    assert kept.items() <= whole.items()
-    found = finish(run, table, tmp_path, workers)
-    assert contents(tmp_path) == whole
-    assert found["status"] == "predicted"
-    assert found["errors"] == NUM_BAD
-    assert found["rows_predicted"] < NUM_ROWS
-    assert finish(run, table, tmp_path, 0)["status"] == "already finished"
-
-
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 2), (signal.SIGINT, 0)])
-def test_a_signal_ends_it_in_order_and_it_goes_on(
-    run: Location,
-    table: Path,
-    whole: dict[str, bytes],
-    tmp_path: Path,
-    number: signal.Signals,
-    workers: int,
-) -> None:
+    number, workers = how
     process = start(run, table, tmp_path, workers)
     wait_for_parts(tmp_path, 2, process)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -282,5 +256,20 @@ def test_a_signal_ends_it_in_order_and_it_goes_on(
     assert json.loads(stdout.splitlines()[-1])["status"] == "stopped"
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
-    finish(run, table, tmp_path, workers)
+
+    saved = len(contents(tmp_path))
+    process = start(run, table, tmp_path, workers)
+    wait_for_parts(tmp_path, saved + 2, process)
+    left_behind += psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=10)
+
+    kept = contents(tmp_path)
+    assert not (tmp_path / MANIFEST).exists()
+    assert kept.items() <= whole.items()
+    found = finish(run, table, tmp_path, workers)
     assert contents(tmp_path) == whole
+    assert found["status"] == "predicted"
+    assert found["errors"] == NUM_BAD
+    assert found["rows_predicted"] < NUM_ROWS
+    assert finish(run, table, tmp_path, 0)["status"] == "already finished"

@@ -87,12 +87,24 @@ def test_a_grid_of_lone_trials_is_the_runs_of_rayft_train(lone: dict[str, Any]) 
     assert report["metrics"]["validation/accuracy"] == result["best"]["value"]
 
 
+def assert_nothing_is_left_running() -> None:
+    from ray.util.placement_group import placement_group_table
+
+    mine = ray.get_runtime_context().get_job_id()
+    actors = ray._private.state.state.actor_table(None).values()
+    left = {a["ActorClassName"] for a in actors if a["JobID"] == mine and a["State"] != "DEAD"}
+    assert left <= set(KEPT_BY_RAY_DATA)
+    groups = placement_group_table().values()
+    assert [group for group in groups if group["state"] != "REMOVED"] == []
+
+
 def test_fused_trials_are_their_lone_runs_within_a_tolerance(
     lone: dict[str, Any], tmp_path: Path
 ) -> None:
     heard = Heard()
     fused = tune(sweep_of(tmp_path), listener=heard)
 
+    assert_nothing_is_left_running()
     assert [unit.kind for unit in heard.plan.units] == ["fused"]
     by_trial = {trial["trial"]: trial for trial in lone["trials"]}
     for trial in fused["trials"]:
@@ -164,19 +176,6 @@ def test_tpe_asks_for_points_by_what_it_was_told(tmp_path: Path) -> None:
 
     assert [trial["status"] for trial in result["trials"]] == ["finished"] * 4
     assert len({json.dumps(trial["values"]) for trial in result["trials"]}) == 4
-
-
-def test_nothing_is_left_running(tmp_path: Path) -> None:
-    from ray.util.placement_group import placement_group_table
-
-    tune(sweep_of(tmp_path), listener=Heard())
-
-    mine = ray.get_runtime_context().get_job_id()
-    actors = ray._private.state.state.actor_table(None).values()
-    left = {a["ActorClassName"] for a in actors if a["JobID"] == mine and a["State"] != "DEAD"}
-    assert left <= set(KEPT_BY_RAY_DATA)
-    groups = placement_group_table().values()
-    assert [group for group in groups if group["state"] != "REMOVED"] == []
 
 
 def test_trials_with_two_workers_leave_room_for_ray_data(tmp_path: Path) -> None:
