@@ -226,6 +226,24 @@ def test_killed_and_taken_up_equals_never_killed(
         assert_same_end(whole.ended(spec), place.ended(spec))
 
 
+def test_members_of_a_unit_that_was_killed_go_on_alone(
+    prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    specs = members(3, checkpoint={"interval_s": 0, "keep": 2})
+    place, whole = Place(tmp_path / "parts", prepared), Place(tmp_path / "whole", prepared)
+
+    def killed(reports: Sequence[Report]) -> frozenset[int]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        place.fused(*specs, on_epoch=killed)
+    went_on, alone = place.alone(*specs), whole.alone(*specs)
+
+    for mine, other in zip(went_on, alone, strict=True):
+        assert mine.of_kind("resumed")
+        assert_same_end(other, mine)
+
+
 def test_one_whose_checkpoints_are_damaged_fails_alone(
     prepared: PreparedDataset, tmp_path: Path
 ) -> None:
