@@ -14,7 +14,7 @@ check: ## Lint, types, import contracts.
 	ruff check . && ruff format --check . && mypy && lint-imports --no-cache
 
 test: ## Tests that need no Ray cluster.
-	pytest -n 2 tests/unit tests/docs tests/laws
+	pytest tests/unit tests/docs tests/laws
 
 test-ray: ## Tests on a local Ray cluster.
 	pytest tests/ray tests/jobs tests/faults tests/cluster tests/clusters

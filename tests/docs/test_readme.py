@@ -3,7 +3,7 @@
 from tests.docs.pages import ROOT, code_blocks
 
 FINE_TUNE = 'pip install -e ".[demo]" && rayft train jobs/quickstart.yaml'
-GREEN_TESTS = 'pip install -e ".[dev]" && pytest -n 2 --dist loadfile'
+GREEN_TESTS = 'pip install -e ".[dev]" && pytest'
 
 
 def test_the_readme_begins_with_its_two_commands() -> None:
