@@ -161,10 +161,10 @@ def _refuse_lost(points: Sequence[Point], planner: TrialPlanner) -> None:
     still = [point for point in points if point.trial in trials and not trials[point.trial].ending]
     lost = {point.trial: problem for point in still if (problem := planner.problem(point))}
     if lost:
-        fix = "run the sweep where its trials fit, as when it began"
+        where, fix = str(planner.folder.place), "run it where its trials fit, as when it began"
         raise SpecError(
             *(
-                Problem("space", f"{trial_name(trial)} can no longer be run here: {problem}", fix)
+                Problem(where, f"{trial_name(trial)} can no longer be run here: {problem}", fix)
                 for trial, problem in lost.items()
             )
         )

@@ -39,11 +39,11 @@ def wait_for_room(resources: ResourcePlan, *, wait_s: float, request: StopReques
     worker = reservation(resources)
     group = ray.util.placement_group([worker] * resources.num_workers, strategy="PACK")
     until = time.monotonic() + wait_s
-    if not group.wait(_LOOK_EVERY_S):
-        # Actors that this process forgot in cycles of references may be what fills the cluster.
-        # Ray would have them collected for the sake of a task or an actor, not for a group.
-        gc.collect()
     try:
+        if not group.wait(_LOOK_EVERY_S):
+            # Actors that this process forgot in cycles of references may be what fills the
+            # cluster. Ray has them collected for the sake of a task or an actor, not of a group.
+            gc.collect()
         while not group.wait(_LOOK_EVERY_S):
             if request.signal:
                 what = "stopped as asked, while waiting for room on the cluster"

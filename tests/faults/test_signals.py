@@ -94,7 +94,7 @@ def wait_for_steps(folder: Path, count: int, process: subprocess.Popen[str]) -> 
 
 def finish(spec: Path) -> dict[str, Any]:
     process = start(spec)
-    out, errors = process.communicate(timeout=250)
+    out, errors = process.communicate(timeout=110)
     assert process.returncode == 0, errors
     result: dict[str, Any] = json.loads(out.splitlines()[-1])
     return result

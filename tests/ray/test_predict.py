@@ -68,7 +68,7 @@ def whole(run: Location, table: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("workers", ["auto", 4])
+@pytest.mark.parametrize("workers", ["auto", 2, 4])
 def test_no_number_of_actors_changes_a_bit(
     run: Location, table: Path, whole: dict[str, bytes], tmp_path: Path, workers: Any
 ) -> None:
