@@ -10,6 +10,7 @@ import typer
 
 from rayft.cli.cache_app import cache_app
 from rayft.cli.command import AsJson, Debug, guarded
+from rayft.runtime.allocator import use_huge_pages
 
 app = typer.Typer(
     name="rayft",
@@ -285,4 +286,5 @@ def models(
 
 def main() -> None:
     """Run the command line."""
+    use_huge_pages()
     app()

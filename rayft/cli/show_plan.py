@@ -72,6 +72,7 @@ def _model(plan: RunPlan) -> str:
     backbone = plan.spec.model.backbone
     changes = [f"without {name}" for name in backbone.drop]
     changes += [f"{each.kind} after {each.after}" for each in backbone.insert]
+    changes += [f"stride {stride} in {name}" for name, stride in backbone.strides.items()]
     if backbone.cut_after:
         changes.append(f"cut after {backbone.cut_after}")
     if backbone.pool != "own":

@@ -61,16 +61,24 @@ class LocalReduce:
 
 
 class MeanReduce:
-    """Several workers: DDP's all-reduce, which overlaps with backward."""
+    """Several workers: DDP's all-reduce, which overlaps with backward.
+
+    Where each worker has batch statistics of its own, all take those of the first after a step, and
+    not before the next as DDP does it: what is evaluated, averaged and saved in between is then the
+    same for all.
+    """
 
     def __init__(self, module: nn.Module, *, world_size: int, sync_buffers: bool) -> None:
         # DDP regroups its buckets after the first step it sees, so a resumed run would sum in
         # another order than one that was never interrupted (seen with 4 gloo workers). It does
         # not regroup when it looks for unused parameters.
-        options: dict[str, Any] = {_SYNC_BUFFERS: sync_buffers}
+        options: dict[str, Any] = {_SYNC_BUFFERS: False}
         self._ddp = DistributedDataParallel(module, find_unused_parameters=True, **options)
         self.module: nn.Module = self._ddp
         self.loss_scale = float(world_size)
+        self._statistics = [
+            buffer for buffer in module.buffers() if sync_buffers and buffer.is_floating_point()
+        ]
 
     @contextmanager
     def shard(self, *, last: bool) -> Iterator[None]:
@@ -79,7 +87,15 @@ class MeanReduce:
             yield
 
     def finish(self) -> None:
-        """DDP has summed already."""
+        """Take over the first worker's statistics; DDP has summed already."""
+        if not self._statistics:
+            return
+        together = torch.cat([each.flatten() for each in self._statistics])
+        dist.broadcast(together, src=0)
+        sizes = [each.numel() for each in self._statistics]
+        parts = together.split(sizes)
+        for each, part in zip(self._statistics, parts, strict=True):
+            each.copy_(part.view_as(each))
 
 
 class ExactReduce:

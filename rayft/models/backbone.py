@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import assert_never, final
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -17,6 +18,8 @@ from rayft.models.structure import restructure
 from rayft.models.torchvision_nets import make_torchvision_layout, make_torchvision_net
 from rayft.spec.data import RGB
 from rayft.spec.model import BackboneSpec, TimmBackbone, TorchvisionBackbone
+
+_SECTION: TypeAdapter[BackboneSpec] = TypeAdapter(BackboneSpec)
 
 
 @final
@@ -165,7 +168,8 @@ def make_backbone(
     layers = input_layers(net, channels=channels, within=_first_names(layout))
     layout = replace(layout, input_layers=layers)
     if spec.is_changed:
-        layout = restructure(net, layout, spec, _outputs(spec, image_size, channels))
+        official = _official(spec).model_dump_json()
+        layout = restructure(net, layout, spec, _outputs(official, image_size, channels))
     return Backbone(net, layout)
 
 
@@ -174,18 +178,24 @@ def _first_names(layout: Layout) -> tuple[str, ...]:
     return tuple(name for name, group in layout.group_of.items() if group == first)
 
 
+def _official(spec: BackboneSpec) -> BackboneSpec:
+    changes = {"cut_after": None, "pool": "own", "drop": (), "insert": (), "strides": {}}
+    return spec.model_copy(update=changes)
+
+
 @lru_cache(maxsize=16)
 def _outputs(
-    spec: BackboneSpec, image_size: int | None, channels: int
+    official_spec: str, image_size: int | None, channels: int
 ) -> tuple[tuple[torch.Size, torch.Size], ...]:
-    """Return two shapes for each stage of the official network, for one image.
+    """Return two shapes for each stage of the network, for one image.
 
-    They are those of what it gives, and of the map that it may have flattened for that.
+    They are those of what it gives, and of the map that it may have flattened for that. The
+    section comes as JSON because tables cannot be looked up.
     """
-    official = spec.model_copy(update={"cut_after": None, "pool": "own", "drop": (), "insert": ()})
+    official: BackboneSpec = _SECTION.validate_json(official_spec)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         stages = make_backbone(official, image_size=image_size, channels=channels).eval().stages
-    size = image_size or input_facts(spec).image_size
+    size = image_size or input_facts(official).image_size
     passed = torch.empty(1, channels, size, size, device="meta")
     shapes: list[tuple[torch.Size, torch.Size]] = []
     for stage in stages or ():

@@ -69,7 +69,10 @@ def model_facts(
         ).eval()
     inputs = input_facts(spec.backbone)
     size = given or inputs.image_size
-    cost = _measure(model, (1, channels, size, size), usual=inputs.image_size)
+    advice = f"set data.image_size to {inputs.image_size}, which its weights were trained with"
+    if spec.backbone.is_changed:
+        advice += ", or change its structure less: layers do not fit each other any longer"
+    cost = _measure(model, (1, channels, size, size), advice)
     params = list(_params(model))
     return ModelFacts(
         backbone=f"{spec.backbone.kind}/{spec.backbone.name}",
@@ -150,7 +153,7 @@ def _parts(model: FineTuneModel) -> Iterator[tuple[str, nn.Module]]:
         yield from ((f"heads.{label}", module) for module in head.modules())
 
 
-def _measure(model: FineTuneModel, shape: tuple[int, int, int, int], *, usual: int) -> _Cost:
+def _measure(model: FineTuneModel, shape: tuple[int, int, int, int], advice: str) -> _Cost:
     """Run one row, [1, C, H, W], through `model` on the meta device, counting."""
     cost = _Cost()
     for part, module in _parts(model):
@@ -160,8 +163,7 @@ def _measure(model: FineTuneModel, shape: tuple[int, int, int, int], *, usual: i
         features = _through(model, torch.empty(shape, device="meta"), cost)
     except (RuntimeError, AssertionError, ValueError) as error:
         what = f"the backbone cannot take images of {shape[2]} x {shape[3]} pixels: {error}"
-        fix = f"set data.image_size to {usual}, which its weights were trained with"
-        raise ModelError(Problem("data.image_size", what, fix)) from error
+        raise ModelError(Problem("data.image_size", what, advice)) from error
     expected = (1, model.backbone.feature_dim)
     if tuple(features.shape) != expected:
         what = f"the backbone gives {list(features.shape)} for one image, expected {list(expected)}"

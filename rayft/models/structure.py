@@ -1,11 +1,11 @@
-"""Changing the structure of a network: cut it, leave layers out, put layers in, pool otherwise.
+"""Changing a network: cut it, leave layers out, put layers in, pool otherwise, smaller strides.
 
 All of it works on the stages of the network, so that depth groups, freezing and a cut for the
 frozen prefix go on as before. What is cut off or left out stays in its place as an empty module
 of its class: the network then has the same chain, and no tensors there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never, cast
@@ -21,6 +21,7 @@ from rayft.models.stages import run_in_order
 from rayft.spec.model import Adapter, InsertedDropout, InsertSpec, StructuredBackbone
 
 _WHERE = "model.backbone"
+_MOVING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 Stages = tuple[Stage, ...]
 
 
@@ -53,11 +54,12 @@ def restructure(
     """
     if layout.make_stages is None:
         what = "its forward pass is not known to be a plain chain, so its structure cannot change"
-        fix = "remove cut_after, pool, drop and insert, or choose another backbone"
+        fix = "remove cut_after, pool, drop, insert and strides, or choose another backbone"
         raise ModelError(Problem(f"{_WHERE}.name", what, fix))
     official = layout.make_stages(net)
     _check_groups(spec, official)
     removed = [*_drop(net, spec.drop), *_cut(net, official, spec.cut_after)]
+    _set_strides(net, spec.strides)
     names = [stage.name for stage in official]
     for each in spec.insert:
         passed, _ = outputs[names.index(each.after)]
@@ -112,19 +114,48 @@ def _check_groups(spec: StructuredBackbone, stages: Stages) -> None:
 
 def _drop(net: nn.Module, names: Sequence[str]) -> list[str]:
     """Replace layers by nothing; return their names."""
+    _check_layers(net, names, "drop")
+    for name in names:
+        net.set_submodule(name, nn.Identity())
+    return list(names)
+
+
+def _set_strides(net: nn.Module, strides: Mapping[str, int]) -> None:
+    """Give what moves by more, inside of the layers that are named, these strides."""
+    _check_layers(net, strides, "strides")
+    problems = []
+    for name, stride in strides.items():
+        larger = [layer for layer in net.get_submodule(name).modules() if _stride(layer) > stride]
+        if not larger:
+            what = f"nothing in `{name}` has a stride of more than {stride}"
+            fix = "name a layer that makes maps smaller"
+            problems.append(Problem(f"{_WHERE}.strides", what, fix))
+        for layer in larger:
+            layer.stride = stride if isinstance(layer.stride, int) else (stride,) * 2
+    if problems:
+        raise ModelError(*problems)
+
+
+def _stride(layer: nn.Module) -> int:
+    """Return by how much a convolution or pooling moves at most, 1 for all other layers."""
+    if not isinstance(layer, _MOVING):
+        return 1
+    return layer.stride if isinstance(layer.stride, int) else max(layer.stride)
+
+
+def _check_layers(net: nn.Module, names: Iterable[str], setting: str) -> None:
     known = [name for name, _ in net.named_modules() if name]
     problems = [
         Problem(
-            f"{_WHERE}.drop", f"the network has no layer `{name}`", f"write {nearest(name, known)}"
+            f"{_WHERE}.{setting}",
+            f"the network has no layer `{name}`",
+            f"write {nearest(name, known)}",
         )
         for name in names
         if name not in known
     ]
     if problems:
         raise ModelError(*problems)
-    for name in names:
-        net.set_submodule(name, nn.Identity())
-    return list(names)
 
 
 def _cut(net: nn.Module, stages: Stages, after: str | None) -> list[str]:

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Average of every parameter that has trained, updated once a step.
+    """Average of every parameter that has trained, and of all statistics, updated once a step.
+
+    Batch norm's running statistics belong to the weights that they were taken of: averaged weights
+    need averaged ones, as in torchvision's references and timm.
 
     The decay rises from 0.1 towards `decay` as (1 + n) / (10 + n) over the n updates made, so
     that a short run is not averaged with its random start (as in TensorFlow's
@@ -40,7 +43,7 @@ class WeightAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Put the averages in place of the weights while the context is open."""
-        tensors = dict(self._model.named_parameters())
+        tensors = self._tensors()
         kept = {name: tensors[name].detach().clone() for name in self._average}
         self._write(self._average)
         try:
@@ -55,7 +58,7 @@ class WeightAverage:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over a saved state."""
         self._num_updates = int(state["num_updates"])
-        tensors = dict(self._model.named_parameters())
+        tensors = self._tensors()
         self._average = {
             name: torch.empty_like(tensors[name]).copy_(value)
             for name, value in state.items()
@@ -63,15 +66,21 @@ class WeightAverage:
         }
 
     def _tracked(self) -> dict[str, Tensor]:
-        """Return what moves now: trained parameters, and what has an average already."""
+        """Return what moves now: trained parameters, statistics, what has an average already."""
         return {
             name: tensor
-            for name, tensor in dict(self._model.named_parameters()).items()
-            if tensor.requires_grad or name in self._average
+            for name, tensor in self._tensors().items()
+            if tensor.requires_grad or name in self._average or not isinstance(tensor, nn.Parameter)
         }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return all parameters and all statistics: what counts batches has no average."""
+        buffers = dict(self._model.named_buffers())
+        statistics = {n: value for n, value in buffers.items() if value.is_floating_point()}
+        return {**dict(self._model.named_parameters()), **statistics}
 
     @torch.no_grad()
     def _write(self, values: Mapping[str, Tensor]) -> None:
-        tensors = dict(self._model.named_parameters())
+        tensors = self._tensors()
         for name, value in values.items():
             tensors[name].copy_(value)

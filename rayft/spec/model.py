@@ -81,6 +81,10 @@ class StructuredBackbone(Spec):
     input, so it must have the same shape."""
     insert: tuple[InsertSpec, ...] = ()
     """Layers to put between depth groups."""
+    strides: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Smaller strides, by the names of layers in the network (`{layer4: 1}`): every convolution and
+    pooling in such a layer whose stride is larger gets this one, so that maps stay larger from
+    there on. Weights stay as they are."""
     stochastic_depth: float | None = Field(default=None, ge=0, lt=1)
     """Chance that the last residual block is skipped in training; it rises to this from the first
     (Huang et al. 2016, https://arxiv.org/abs/1603.09382). Left out: as the network was designed."""
@@ -88,7 +92,8 @@ class StructuredBackbone(Spec):
     @property
     def is_changed(self) -> bool:
         """Whether the network's chain is not the official one."""
-        return bool(self.cut_after or self.pool != "own" or self.drop or self.insert)
+        asked = (self.cut_after, self.pool != "own", self.drop, self.insert, self.strides)
+        return any(bool(change) for change in asked)
 
 
 class TorchvisionBackbone(StructuredBackbone):

@@ -93,6 +93,34 @@ def test_a_run_that_augments_on_the_device_resumes_exactly(
     assert resumed.digest == never_killed.digest
 
 
+@pytest.mark.parametrize("num_workers", [2, 4])
+def test_statistics_of_each_worker_s_own_batches_resume_exactly(
+    prepared: PreparedDataset, tmp_path: Path, num_workers: int
+) -> None:
+    """The first worker's statistics are all that a checkpoint holds, and what all evaluate with."""
+    spec = spec_for(num_workers, batch_norm="local")
+    never_killed = run_group(spec, prepared, tmp_path / "whole")
+    assert never_killed is not None
+
+    for steps in (3, 4, 6):
+        folder = tmp_path / f"killed-{steps}"
+        assert run_group(spec, prepared, folder, kill_after=steps) is None
+        resumed = run_group(spec, prepared, folder)
+
+        assert resumed is not None
+        assert resumed.digest == never_killed.digest
+        assert epochs(resumed) == epochs(never_killed)[-len(epochs(resumed)) :]
+
+
+def epochs(result: Result) -> list[dict[str, Any]]:
+    """Return what was measured after each epoch, but for what steers nothing."""
+    return [
+        {name: value for name, value in event["metrics"].items() if name != "train/loss"}
+        for event in result.events
+        if event["kind"] == "epoch"
+    ]
+
+
 def test_many_kills_in_a_row_converge_to_the_same_bits(
     prepared: PreparedDataset, tmp_path: Path, whole: tuple[int, Result]
 ) -> None:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from rayft.errors import ModelError
 from rayft.models.backbone import Backbone, make_backbone
+from rayft.models.facts import model_facts
 from rayft.models.matching import match_by_name
-from rayft.spec.model import TimmBackbone, TorchvisionBackbone
+from rayft.spec.model import ModelSpec, TimmBackbone, TorchvisionBackbone
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -191,9 +192,69 @@ def test_stochastic_depth_rises_from_the_first_block_to_the_last() -> None:
     assert max(paths) == pytest.approx(0.3)
 
 
+MAPS = [
+    (torchvision, "resnet18", {"layer4": 1}, {"layer3": 4, "layer4": 4}),
+    (torchvision, "resnet18", {"conv1": 1, "maxpool": 1}, {"layer1": 64, "layer4": 8}),
+    (torchvision, "mobilenet_v2", {"features.4": 1}, {"features.3": 16, "features.4": 16}),
+    (torchvision, "efficientnet_b0", {"features.6": 1}, {"features.5": 4, "features.6": 4}),
+    (torchvision, "vgg11", {"features.2": 1}, {"features.2": 63}),
+    (torchvision, "shufflenet_v2_x0_5", {"stage4": 1}, {"stage3": 4, "stage4": 4}),
+    (torchvision, "convnext_tiny", {"features.0": 2}, {"features.0": 31}),
+    (timm, "test_efficientnet", {"blocks.3": 1}, {"blocks.2": 8, "blocks.3": 8}),
+]
+
+
+@pytest.mark.parametrize(("make", "name", "strides", "sizes"), MAPS)
+@torch.no_grad()
+def test_smaller_strides_keep_maps_larger_with_the_same_weights(
+    make: Any, name: str, strides: dict[str, int], sizes: dict[str, int]
+) -> None:
+    whole = make(name)
+    changed = with_weights_of(make(name, strides=strides), whole)
+    found: dict[str, int] = {}
+    for layer in sizes:
+        module = changed.net.get_submodule(layer)
+        module.register_forward_hook(
+            lambda _m, _i, made, at=layer: found.update({at: made.shape[2]})
+        )
+
+    before, after = whole(IMAGES), changed(IMAGES)
+
+    assert found == sizes
+    assert after.shape == before.shape
+    assert (after - before).abs().max() > 1e-3 * before.abs().max()
+    assert list(changed.net.state_dict()) == list(whole.net.state_dict())
+    assert changed.depth_groups == whole.depth_groups
+
+
+def test_strides_that_leave_layers_unlike_each_other_are_refused_beforehand() -> None:
+    model = ModelSpec.model_validate(
+        {
+            "backbone": {
+                "kind": "torchvision",
+                "name": "resnet18",
+                "weights": "none",
+                "strides": {"layer4.0.conv1": 1},
+            },
+            "heads": {"label": {"kind": "classification"}},
+        }
+    )
+
+    with pytest.raises(ModelError, match="change its structure less"):
+        model_facts(model, num_classes=2, image_size=64)
+
+
 @pytest.mark.parametrize(
     ("changes", "where", "what"),
     [
+        ({"strides": {"layer9": 1}}, "strides", "no layer `layer9`"),
+        ({"strides": {"layer1": 1}}, "strides", "nothing in `layer1` has a stride of more than 1"),
+        ({"strides": {"layer4": 2}}, "strides", "nothing in `layer4` has a stride of more than 2"),
+        (
+            {"strides": {"layer4": 1}, "cut_after": "layer3"},
+            "strides",
+            "nothing in `layer4` has a stride of more than 1",
+        ),
         ({"cut_after": "layer9"}, "cut_after", "no depth group `layer9`"),
         ({"cut_after": "layer4"}, "cut_after", "is the last depth group"),
         ({"drop": ["layer4.7"]}, "drop", "no layer `layer4.7`"),

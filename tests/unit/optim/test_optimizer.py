@@ -149,6 +149,31 @@ def test_applied_averages_are_taken_back_bit_for_bit() -> None:
     assert torch.equal(net["high"].weight, current)
 
 
+def test_statistics_are_averaged_with_the_weights_they_were_taken_of() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    average = WeightAverage(net, decay=0.5)
+    statistics = net[1].running_mean
+    assert isinstance(statistics, torch.Tensor)
+    expected: torch.Tensor | None = None
+
+    for n in range(1, 6):
+        net(torch.randn(8, 3))
+        average.update()
+        decay = min(0.5, (1 + n) / (10 + n))
+        value = statistics.clone()
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+
+    raw = statistics.clone()
+    with average.applied():
+        torch.testing.assert_close(statistics, expected)
+    assert torch.equal(statistics, raw)
+    assert "1.num_batches_tracked" not in average.state()
+    taken_up = WeightAverage(net, decay=0.5)
+    taken_up.load_state(average.state())
+    assert torch.equal(taken_up.state()["1.running_mean"], average.state()["1.running_mean"])
+
+
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
 def test_weights_decay_towards_their_anchors_and_the_others_towards_zero(spec: Any) -> None:
     net = model()

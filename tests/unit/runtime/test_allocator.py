@@ -1,10 +1,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from rayft.runtime.allocator import ENVIRONMENT, inherited_by_children
+from rayft.runtime.allocator import ENVIRONMENT, inherited_by_children, use_huge_pages
 
 CHILD = "import os; print(os.environ.get('MALLOC_ARENA_MAX'))"
 FAULTS = """
@@ -19,6 +20,14 @@ def faults():
 faults()
 print(faults())
 """
+
+HUGE = """
+import torch
+held = torch.zeros(32, 2**20)
+with open("/proc/self/smaps_rollup") as told:
+    print(next(line.split()[1] for line in told if line.startswith("AnonHugePages")))
+"""
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def child(code: str) -> str:
@@ -56,3 +65,34 @@ def test_blocks_that_were_freed_are_not_faulted_in_again() -> None:
     kept = int(child(FAULTS.format(setup=setup)))
 
     assert kept < usual / 10
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[madvise]" not in HUGE_PAGES.read_text(),
+    reason="this kernel gives huge pages to all or to none",
+)
+def test_tensors_lie_on_huge_pages_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    use_huge_pages()
+    left_alone = int(child(HUGE))
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    use_huge_pages()
+    asked = int(child(HUGE))
+
+    assert left_alone < 16 * 1024
+    assert asked >= 120 * 1024
+
+
+def test_the_command_line_asks_for_huge_pages() -> None:
+    code = """
+import os, sys
+from rayft.cli.main import main
+sys.argv = ["rayft", "--help"]
+try:
+    main()
+except SystemExit:
+    print(os.environ["THP_MEM_ALLOC_ENABLE"])
+"""
+    assert child(code).splitlines()[-1] == "1"
