@@ -92,8 +92,7 @@ class MeanReduce:
             return
         together = torch.cat([each.flatten() for each in self._statistics])
         dist.broadcast(together, src=0)
-        sizes = [each.numel() for each in self._statistics]
-        parts = together.split(sizes)
+        parts = torch.split(together, [each.numel() for each in self._statistics])
         for each, part in zip(self._statistics, parts, strict=True):
             each.copy_(part.view_as(each))
 

@@ -179,7 +179,13 @@ def _first_names(layout: Layout) -> tuple[str, ...]:
 
 
 def _official(spec: BackboneSpec) -> BackboneSpec:
-    changes = {"cut_after": None, "pool": "own", "drop": (), "insert": (), "strides": {}}
+    changes: dict[str, object] = {
+        "cut_after": None,
+        "pool": "own",
+        "drop": (),
+        "insert": (),
+        "strides": {},
+    }
     return spec.model_copy(update=changes)
 
 

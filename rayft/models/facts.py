@@ -71,7 +71,7 @@ def model_facts(
     size = given or inputs.image_size
     advice = f"set data.image_size to {inputs.image_size}, which its weights were trained with"
     if spec.backbone.is_changed:
-        advice += ", or change its structure less: layers do not fit each other any longer"
+        advice = f"undo what no longer fits of drop and strides, or {advice}"
     cost = _measure(model, (1, channels, size, size), advice)
     params = list(_params(model))
     return ModelFacts(

@@ -125,21 +125,22 @@ def _set_strides(net: nn.Module, strides: Mapping[str, int]) -> None:
     _check_layers(net, strides, "strides")
     problems = []
     for name, stride in strides.items():
-        larger = [layer for layer in net.get_submodule(name).modules() if _stride(layer) > stride]
+        within = net.get_submodule(name).modules()
+        larger = [
+            layer for layer in within if isinstance(layer, _MOVING) and _moves(layer) > stride
+        ]
         if not larger:
             what = f"nothing in `{name}` has a stride of more than {stride}"
             fix = "name a layer that makes maps smaller"
             problems.append(Problem(f"{_WHERE}.strides", what, fix))
         for layer in larger:
-            layer.stride = stride if isinstance(layer.stride, int) else (stride,) * 2
+            layer.stride = (stride, stride)
     if problems:
         raise ModelError(*problems)
 
 
-def _stride(layer: nn.Module) -> int:
-    """Return by how much a convolution or pooling moves at most, 1 for all other layers."""
-    if not isinstance(layer, _MOVING):
-        return 1
+def _moves(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> int:
+    """Return by how much a convolution or pooling moves at most."""
     return layer.stride if isinstance(layer.stride, int) else max(layer.stride)
 
 

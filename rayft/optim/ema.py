@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Average of every parameter that has trained, and of all statistics, updated once a step.
+    """Average of the parameters and statistics that have moved, updated once a step.
 
     Batch norm's running statistics belong to the weights that they were taken of: averaged weights
     need averaged ones, as in torchvision's references and timm.
@@ -67,11 +67,15 @@ class WeightAverage:
 
     def _tracked(self) -> dict[str, Tensor]:
         """Return what moves now: trained parameters, statistics, what has an average already."""
-        return {
-            name: tensor
-            for name, tensor in self._tensors().items()
-            if tensor.requires_grad or name in self._average or not isinstance(tensor, nn.Parameter)
-        }
+        tracked: dict[str, Tensor] = {}
+        for path, module in self._model.named_modules():
+            own = [(n, p, p.requires_grad) for n, p in module.named_parameters(recurse=False)]
+            own += [(n, b, _moves(module, b)) for n, b in module.named_buffers(recurse=False)]
+            for name, tensor, moves in own:
+                full = f"{path}.{name}" if path else name
+                if moves or full in self._average:
+                    tracked[full] = tensor
+        return tracked
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return all parameters and all statistics: what counts batches has no average."""
@@ -84,3 +88,7 @@ class WeightAverage:
         tensors = self._tensors()
         for name, value in values.items():
             tensors[name].copy_(value)
+
+
+def _moves(module: nn.Module, buffer: Tensor) -> bool:
+    return module.training and buffer.is_floating_point()

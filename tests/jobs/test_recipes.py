@@ -96,7 +96,7 @@ def _as_idx(at: Path, first_seed: int) -> str:
 Writer = Callable[[Path, int], str]
 RECIPES: dict[str, tuple[str, Writer, Sequence[str]]] = {
     "cifar10": ("data.{}", _as_folders, ("2 steps", "3 steps")),
-    "cifar10-mobilenet": ("data.{}.path", _as_parquet, ("3 steps",)),
+    "cifar10-mobilenet": ("data.{}.path", _as_parquet, ("3 steps", "3 steps")),
     "fashion-mnist": ("data.{}.root", _as_idx, ("2 steps", "3 steps")),
     "imagenet-8gpu": ("data.{}.path", _as_tar, ("1 steps", "1 steps", "2 steps")),
 }

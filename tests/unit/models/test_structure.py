@@ -240,7 +240,7 @@ def test_strides_that_leave_layers_unlike_each_other_are_refused_beforehand() ->
         }
     )
 
-    with pytest.raises(ModelError, match="change its structure less"):
+    with pytest.raises(ModelError, match="undo what no longer fits of drop and strides"):
         model_facts(model, num_classes=2, image_size=64)
 
 
