@@ -98,7 +98,7 @@ def test_statistics_of_each_worker_s_own_batches_resume_exactly(
     prepared: PreparedDataset, tmp_path: Path, num_workers: int
 ) -> None:
     """The first worker's statistics are all that a checkpoint holds, and what all evaluate with."""
-    spec = spec_for(num_workers, batch_norm="local")
+    spec = spec_for(num_workers, batch_norm="local", rows_per_device=4)
     never_killed = run_group(spec, prepared, tmp_path / "whole")
     assert never_killed is not None
 
