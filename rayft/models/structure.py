@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never, cast
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rayft.errors import ModelError, Problem
+from rayft.models.adapter import ResidualAdapter
 from rayft.models.layout import Layout, Stage, groups_by_stage
 from rayft.models.names import nearest
 from rayft.models.pooling import GlobalPool, replace_pooling, unflattened
@@ -125,23 +127,24 @@ def _set_strides(net: nn.Module, strides: Mapping[str, int]) -> None:
     _check_layers(net, strides, "strides")
     problems = []
     for name, stride in strides.items():
-        within = net.get_submodule(name).modules()
-        larger = [
-            layer for layer in within if isinstance(layer, _MOVING) and _moves(layer) > stride
-        ]
+        larger = _moving_more(net.get_submodule(name), stride)
         if not larger:
             what = f"nothing in `{name}` has a stride of more than {stride}"
-            fix = "name a layer that makes maps smaller"
+            elsewhere = list(_moving_more(net, stride))
+            fix = f"write {nearest(name, elsewhere)}" if elsewhere else "remove it"
             problems.append(Problem(f"{_WHERE}.strides", what, fix))
-        for layer in larger:
+        for layer in larger.values():
             layer.stride = (stride, stride)
     if problems:
         raise ModelError(*problems)
 
 
-def _moves(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> int:
-    """Return by how much a convolution or pooling moves at most."""
-    return layer.stride if isinstance(layer.stride, int) else max(layer.stride)
+def _moving_more(
+    module: nn.Module, stride: int
+) -> dict[str, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d]:
+    """Return by name the convolutions and poolings with a larger stride."""
+    moving = {name: x for name, x in module.named_modules() if isinstance(x, _MOVING)}
+    return {name: layer for name, layer in moving.items() if np.max(layer.stride) > stride}
 
 
 def _check_layers(net: nn.Module, names: Iterable[str], setting: str) -> None:
@@ -247,34 +250,3 @@ def _make_inserted(spec: InsertSpec, shape: _Shape) -> nn.Module:
             return kind(spec.probability)
         case _:
             assert_never(spec)
-
-
-class ResidualAdapter(nn.Module):
-    """x + up(relu(down(x))), at every place of a feature map or token by itself.
-
-    `up` starts at zero, so the block starts as the identity (Houlsby et al. 2019,
-    https://arxiv.org/abs/1902.00751, section 2.1).
-    """
-
-    def __init__(self, channels: int, width: int, *, axis: int) -> None:
-        """Build the block.
-
-        Args:
-            channels: those of what passes.
-            width: those inside.
-            axis: of the channels, 1 or -1.
-        """
-        super().__init__()
-        if axis == 1:
-            self.down: nn.Module = nn.Conv2d(channels, width, 1)
-            self.up: nn.Module = nn.Conv2d(width, channels, 1)
-        else:
-            self.down = nn.Linear(channels, width)
-            self.up = nn.Linear(width, channels)
-        for param in self.up.parameters():
-            nn.init.zeros_(param)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return [B, ...] of the same shape."""
-        adapted: Tensor = inputs + self.up(torch.relu(self.down(inputs)))
-        return adapted

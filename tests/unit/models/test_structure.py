@@ -227,6 +227,11 @@ def test_smaller_strides_keep_maps_larger_with_the_same_weights(
     assert changed.depth_groups == whole.depth_groups
 
 
+def test_a_layer_without_a_stride_names_those_that_have_one() -> None:
+    with pytest.raises(ModelError, match=r"write `features\.4\.conv\.1\.0`"):
+        torchvision("mobilenet_v2", strides={"features.4.conv.0": 1})
+
+
 def test_strides_that_leave_layers_unlike_each_other_are_refused_beforehand() -> None:
     model = ModelSpec.model_validate(
         {

@@ -85,7 +85,8 @@ def test_tensors_lie_on_huge_pages_unless_the_user_says_otherwise(
     assert asked >= 120 * 1024
 
 
-def test_the_command_line_asks_for_huge_pages() -> None:
+def test_the_command_line_asks_for_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
     code = """
 import os, sys
 from rayft.cli.main import main
