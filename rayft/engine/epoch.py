@@ -43,8 +43,8 @@ def report_progress(run: Run, phase: PhasePlan, step: int, loss: float) -> None:
             "steps_done": run.position.steps_done,
             "loss": loss,
             "lr": {rule.name: rule.lr * factor for rule in phase.ledger.groups if rule.trains},
-            "rows_per_s": run.meter.rows_per_s,
-            "wait_fraction": run.meter.wait_fraction,
+            "rows_per_s": run.meter.phase.rows_per_s,
+            "wait_fraction": run.meter.phase.wait_fraction,
         },
     )
 

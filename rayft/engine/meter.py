@@ -14,23 +14,48 @@ T = TypeVar("T")
 
 
 @dataclass
-class Meter:
-    """Adds up rows and seconds of training steps.
+class Pace:
+    """Rows and seconds of steps that were taken."""
 
+    rows: int = 0
+    seconds: float = 0.0
+    wait_s: float = 0.0
+
+    def add(self, rows: int, *, seconds: float, wait_s: float) -> None:
+        """Count a step."""
+        self.rows += rows
+        self.seconds += seconds
+        self.wait_s += wait_s
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows trained per second, over all ranks."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    @property
+    def wait_fraction(self) -> float:
+        """Share of the time in which the device waited for a batch."""
+        return self.wait_s / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Meter:
+    """Adds up rows and seconds of training steps, of all and of the phase that runs.
+
+    Phases differ in what trains and in the size of their images, and so in their pace.
     Evaluation, checkpoints and the first step of each phase, which sets things up, are left out.
     """
 
     clock: Callable[[], float]
-    rows: int = 0
-    seconds: float = 0.0
-    wait_s: float = 0.0
+    run: Pace = field(default_factory=Pace)
+    phase: Pace = field(default_factory=Pace)
     _waited: float = field(default=0.0, repr=False)
     _started: float = field(default=0.0, repr=False)
     _settled: bool = field(default=False, repr=False)
 
     def steps(self, source: Iterable[T]) -> Iterator[T]:
-        """Pass on the items of `source` and time the wait for each."""
-        self._settled = False
+        """Pass on the items of `source`, the steps of a phase, and time the wait for each."""
+        self.phase, self._settled = Pace(), False
         iterator = iter(source)
         while True:
             self._started = self.clock()
@@ -44,20 +69,10 @@ class Meter:
     def step_done(self, num_rows: int) -> None:
         """Count the step whose batch was passed on last."""
         if self._settled:
-            self.rows += num_rows
-            self.seconds += self.clock() - self._started
-            self.wait_s += self._waited
+            seconds = self.clock() - self._started
+            for pace in (self.run, self.phase):
+                pace.add(num_rows, seconds=seconds, wait_s=self._waited)
         self._settled = True
-
-    @property
-    def rows_per_s(self) -> float:
-        """Rows trained per second, over all ranks."""
-        return self.rows / self.seconds if self.seconds else 0.0
-
-    @property
-    def wait_fraction(self) -> float:
-        """Share of the time in which the device waited for a batch."""
-        return self.wait_s / self.seconds if self.seconds else 0.0
 
 
 @dataclass

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import torch
 
 from rayft.engine.meter import Losses, Meter
@@ -11,12 +13,11 @@ class Clock:
         return self.now
 
 
-def test_rows_and_waiting_are_counted_and_the_first_step_is_not() -> None:
-    clock = Clock()
-    meter = Meter(clock)
+def train(meter: Meter, clock: Clock, waits: tuple[float, ...]) -> None:
+    """Take a step of 8 rows and 3 s after each wait."""
 
-    def source() -> object:
-        for wait in (50.0, 1.0, 1.0):
+    def source() -> Iterator[float]:
+        for wait in waits:
             clock.now += wait
             yield wait
 
@@ -24,9 +25,30 @@ def test_rows_and_waiting_are_counted_and_the_first_step_is_not() -> None:
         clock.now += 3.0
         meter.step_done(8)
 
-    assert (meter.rows, meter.seconds) == (16, 8.0)
-    assert meter.rows_per_s == 2.0
-    assert meter.wait_fraction == 0.25
+
+def test_rows_and_waiting_are_counted_and_the_first_step_is_not() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+
+    train(meter, clock, (50.0, 1.0, 1.0))
+
+    assert (meter.run.rows, meter.run.seconds) == (16, 8.0)
+    assert meter.run.rows_per_s == 2.0
+    assert meter.run.wait_fraction == 0.25
+
+
+def test_a_phase_has_a_pace_of_its_own() -> None:
+    """A run slows down when a phase with larger images begins, not on average."""
+    clock = Clock()
+    meter = Meter(clock)
+
+    train(meter, clock, (0.0, 1.0, 1.0))
+    before = meter.phase.rows_per_s, meter.phase.wait_fraction
+    train(meter, clock, (0.0, 5.0, 5.0))
+
+    assert before == (2.0, 0.25)
+    assert (meter.phase.rows_per_s, meter.phase.wait_fraction) == (1.0, 0.625)
+    assert (meter.run.rows, meter.run.seconds, meter.run.wait_s) == (32, 24.0, 12.0)
 
 
 def test_losses_are_means_over_rows_and_not_over_steps() -> None:
