@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rayft.cli.command import Output
 from rayft.cli.data_report import prepare_and_report
+from rayft.cli.plan_json import plan_json
 from rayft.cli.progress import Progress
-from rayft.cli.show_plan import plan_json, print_plan
+from rayft.cli.show_plan import print_plan
 from rayft.cli.show_result import print_report, print_result
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName

@@ -1,12 +1,13 @@
-"""A plan for people, and as JSON."""
+"""A plan for people."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import groupby
+from operator import itemgetter
 
 from rich.console import Console
 from rich.text import Text
 
+from rayft.plan.facts import ModelFacts
 from rayft.plan.ledger import GroupRule
 from rayft.plan.prefix import PrefixPlan
 from rayft.plan.run_plan import PhasePlan, RunPlan
@@ -37,6 +38,7 @@ def _lines(plan: RunPlan) -> list[tuple[str, str]]:
         ("run", f"{plan.spec.name}, seed {plan.spec.seed}, into {plan.spec.storage_path}"),
         ("data", _data(plan)),
         ("model", _model(plan)),
+        *(("maps", text) for text in _maps(plan.model)),
         ("workers", _workers(plan)),
         ("batch", _batch(plan)),
         ("precision", f"{plan.precision}: {plan.precision_reason}"),
@@ -84,6 +86,15 @@ def _model(plan: RunPlan) -> str:
         f"{plan.model.backbone}{changed} at {plan.model.image_size} px, "
         f"{plan.model.feature_dim} features; {plan.model.weights}"
     )
+
+
+def _maps(model: ModelFacts) -> Iterator[str]:
+    """Say where maps become smaller, for a backbone that makes maps."""
+    runs = [
+        (size, next(iter(names))[0]) for size, names in groupby(model.maps.items(), itemgetter(1))
+    ]
+    if runs:
+        yield ", ".join(f"{size} px from {name}" for size, name in runs)
 
 
 def _order(plan: RunPlan) -> str:
@@ -212,47 +223,3 @@ def _runs(groups: Sequence[GroupRule]) -> list[tuple[str, int, float]]:
         names = rules[0].name if len(rules) == 1 else f"{rules[0].name} .. {rules[-1].name}"
         lines.append((names, sum(rule.num_params for rule in rules), lr))
     return lines
-
-
-def plan_json(plan: RunPlan) -> dict[str, object]:
-    """Return the plan as plain values; parameters are summed by group."""
-    return {
-        "name": plan.spec.name,
-        "model": {
-            "backbone": plan.model.backbone,
-            "weights": plan.model.weights,
-            "image_size": plan.model.image_size,
-            "channels": plan.model.channels,
-            "groups": [group.name for group in plan.model.groups],
-        },
-        "data": {
-            "exact": plan.data.exact,
-            "classes": list(plan.data.classes),
-            "rows": {split: sum(counts) for split, counts in plan.data.counts.items()},
-            "stored_bytes": plan.data.stored_bytes,
-            "stored_as": plan.data.stored_as,
-            "left_out": plan.data.num_left_out,
-        },
-        "resources": asdict(plan.resources),
-        "batch": {**asdict(plan.batches), "rows_per_shard": plan.batches.rows_per_shard},
-        "steps_per_epoch": plan.steps_per_epoch,
-        "precision": {"kind": plan.precision, "reason": plan.precision_reason},
-        "augment_on": plan.spec.augment_on,
-        "ingest": asdict(plan.ingest),
-        "order": asdict(plan.order),
-        "phases": [
-            {
-                "name": phase.name,
-                "steps": phase.num_steps,
-                "epochs": phase.num_epochs,
-                "image_size": phase.image_size,
-                "prefix": asdict(phase.prefix) if phase.prefix else None,
-                "trainable_params": phase.ledger.trainable_params,
-                "frozen_params": phase.ledger.frozen_params,
-                "groups": [asdict(group) for group in phase.ledger.groups],
-                "memory_bytes": phase.memory.total(plan.batches.rows_per_shard),
-            }
-            for phase in plan.phases
-        ],
-        "warnings": list(plan.warnings),
-    }

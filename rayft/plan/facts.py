@@ -11,6 +11,8 @@ from typing import Literal
 ParamKind = Literal["weight", "bias", "norm"]
 SplitName = Literal["train", "validation", "test"]
 
+_MAP_DIMS = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParamFacts:
@@ -63,6 +65,19 @@ class ModelFacts:
     def channels(self) -> int:
         """Channels of the images that the backbone sees."""
         return len(self.mean)
+
+    @property
+    def maps(self) -> Mapping[str, int]:
+        """Height in pixels of the map that each group makes; one that makes none is left out.
+
+        Images are square and so are maps, which tells channels apart: in Swin they come last.
+        """
+        shapes = {group.name: group.output_shape for group in self.groups}
+        maps = {name: shape for name, shape in shapes.items() if len(shape) == _MAP_DIMS}
+        return {
+            name: width if height == width else channels
+            for name, (channels, height, width) in maps.items()
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from rayft.cli.show_plan import plan_json, plan_lines
+from rayft.cli.plan_json import plan_json
+from rayft.cli.show_plan import plan_lines
 from rayft.plan.run_plan import RunPlan
 from tests.unit.plan.conftest import model_facts, planned
 
@@ -97,6 +98,22 @@ def test_the_plan_says_which_channels_rows_have(
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_the_plan_says_where_maps_become_smaller(planned: Planned) -> None:
+    plan = planned()
+    shapes = [(8, 16, 16), (4, 16, 16), (), (4, 4, 24), (96,)]
+    groups = [
+        replace(group, output_shape=shape)
+        for group, shape in zip(plan.model.groups, shapes, strict=True)
+    ]
+    plan = replace(plan, model=replace(plan.model, groups=tuple(groups)))
+
+    model = plan_json(plan)["model"]
+    assert "\nmaps       16 px from stem, 4 px from layer3\n" in "\n".join(plan_lines(plan))
+    assert isinstance(model, dict)
+    assert model["maps"] == {"stem": 16, "layer1": 16, "layer3": 4}
+    assert "\nmaps" not in "\n".join(plan_lines(planned()))
+
+
 def test_lines_come_at_intervals_where_there_is_no_terminal(
     planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
