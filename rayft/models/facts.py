@@ -7,7 +7,7 @@ products inside attention) are not seen, so both are estimates from below.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,6 +40,8 @@ class _Cost:
     multiply_adds: Counter[str] = field(default_factory=Counter)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Of what each group makes of one row."""
+    map_sizes: dict[str, int] = field(default_factory=dict)
+    """Height of the last map in each part."""
 
 
 def model_facts(
@@ -121,6 +123,7 @@ def _facts(part: str, params: list[tuple[str, ParamFacts]], cost: _Cost) -> Grou
         activation_bytes_per_row=cost.numbers[part] * _BYTES_PER_FLOAT,
         flops_per_row=cost.multiply_adds[part],
         output_shape=cost.shapes.get(part, ()),
+        map_size=_map_size(cost.shapes.get(part, ())) or cost.map_sizes.get(part, 0),
     )
 
 
@@ -192,10 +195,32 @@ def _count(module: nn.Module, part: str, cost: _Cost) -> None:
             return
         if not made.numel():
             raise ValueError(f"nothing of them is left in {part}")
+        if size := _map_made_by(module, made):
+            cost.map_sizes[part] = size
         cost.numbers[part] += made.numel() * (_PER_ATTENTION if _attends(module) else 1)
         cost.multiply_adds[part] += made.numel() * _terms_per_number(module)
 
     module.register_forward_hook(hook)
+
+
+def _map_made_by(module: nn.Module, made: Tensor) -> int:
+    """Return the height of the map that a layer made; what is pooled to one pixel is none."""
+    if next(module.parameters(recurse=False), None) is None:
+        return 0
+    sees_one_pixel = not isinstance(module, nn.Conv2d) or max(module.kernel_size) == 1
+    size = _map_size(made.shape[1:])
+    return 0 if size == 1 and sees_one_pixel else size
+
+
+def _map_size(shape: Sequence[int]) -> int:
+    """Return the height of a square map, [C, H, W] or as in Swin [H, W, C]; else 0."""
+    match list(shape):
+        case [_, height, width] if height == width:
+            return height
+        case [height, width, _] if height == width:
+            return height
+        case _:
+            return 0
 
 
 def _attends(module: nn.Module) -> bool:

@@ -11,8 +11,6 @@ from typing import Literal
 ParamKind = Literal["weight", "bias", "norm"]
 SplitName = Literal["train", "validation", "test"]
 
-_MAP_DIMS = 3
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParamFacts:
@@ -38,6 +36,8 @@ class GroupFacts:
     """Multiply-adds of one forward pass for one row."""
     output_shape: tuple[int, ...] = ()
     """Shape of what the group makes of one row; empty where the network cannot be cut after it."""
+    map_size: int = 0
+    """Height in pixels of the map that the group makes, before pooling; 0 where it makes none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +68,8 @@ class ModelFacts:
 
     @property
     def maps(self) -> Mapping[str, int]:
-        """Height in pixels of the map that each group makes; one that makes none is left out.
-
-        Images are square and so are maps, which tells channels apart: in Swin they come last.
-        """
-        shapes = {group.name: group.output_shape for group in self.groups}
-        maps = {name: shape for name, shape in shapes.items() if len(shape) == _MAP_DIMS}
-        return {
-            name: width if height == width else channels
-            for name, (channels, height, width) in maps.items()
-        }
+        """Height in pixels of the map that each group makes; one that makes none is left out."""
+        return {group.name: group.map_size for group in self.groups if group.map_size}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,17 +100,16 @@ def test_the_plan_says_which_channels_rows_have(
 @pytest.mark.filterwarnings("ignore")
 def test_the_plan_says_where_maps_become_smaller(planned: Planned) -> None:
     plan = planned()
-    shapes = [(8, 16, 16), (4, 16, 16), (), (4, 4, 24), (96,)]
     groups = [
-        replace(group, output_shape=shape)
-        for group, shape in zip(plan.model.groups, shapes, strict=True)
+        replace(group, map_size=size)
+        for group, size in zip(plan.model.groups, (16, 16, 0, 4, 4), strict=True)
     ]
     plan = replace(plan, model=replace(plan.model, groups=tuple(groups)))
 
     model = plan_json(plan)["model"]
     assert "\nmaps       16 px from stem, 4 px from layer3\n" in "\n".join(plan_lines(plan))
     assert isinstance(model, dict)
-    assert model["maps"] == {"stem": 16, "layer1": 16, "layer3": 4}
+    assert model["maps"] == {"stem": 16, "layer1": 16, "layer3": 4, "layer4": 4}
     assert "\nmaps" not in "\n".join(plan_lines(planned()))
 
 

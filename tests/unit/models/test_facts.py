@@ -53,6 +53,30 @@ def test_facts_of_resnet50_come_fast_and_agree_with_the_literature() -> None:
     assert (head.name, head.flops_per_row) == ("label", 20480)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "size", "maps"),
+    [
+        (torchvision("resnet18"), 224, [56, 56, 28, 14, 7]),
+        (torchvision("resnet18"), 32, [8, 8, 4, 2, 1]),
+        (torchvision("resnet18").model_copy(update={"strides": {"layer4": 1}}), 224, [14]),
+        (torchvision("mobilenet_v3_small"), 224, [112, 56, 28, 28, 14, 14, 14, 14, 14, 7, 7, 7, 7]),
+        (torchvision("convnext_tiny"), 224, [56, 56, 28, 14, 7]),
+        (torchvision("swin_t"), 224, [56, 56, 28, 14, 7]),
+        (torchvision("maxvit_t"), 224, [112, 56, 28, 14, 7]),
+        (torchvision("densenet121"), 224, [56, 28, 14, 7, 7]),
+        (torchvision("vit_b_16"), 224, [14]),
+        (TimmBackbone(kind="timm", name="tf_efficientnet_lite0"), 64, [32, 32, 16, 8, 4, 4, 2, 2]),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_maps_are_those_of_each_group_before_pooling(
+    backbone: BackboneSpec, size: int, maps: list[int]
+) -> None:
+    facts = model_facts(spec_of(backbone), num_classes=10, image_size=size)
+
+    assert list(facts.maps.values())[-len(maps) :] == maps
+
+
 def test_parameters_are_those_of_the_model_in_their_order() -> None:
     spec = spec_of(torchvision("resnet18", "none"), hidden=(7,))
     facts = model_facts(spec, num_classes=3, image_size=64)
