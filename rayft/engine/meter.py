@@ -47,7 +47,7 @@ class Meter:
     """
 
     clock: Callable[[], float]
-    run: Pace = field(default_factory=Pace)
+    total: Pace = field(default_factory=Pace)
     phase: Pace = field(default_factory=Pace)
     _waited: float = field(default=0.0, repr=False)
     _started: float = field(default=0.0, repr=False)
@@ -70,7 +70,7 @@ class Meter:
         """Count the step whose batch was passed on last."""
         if self._settled:
             seconds = self.clock() - self._started
-            for pace in (self.run, self.phase):
+            for pace in (self.total, self.phase):
                 pace.add(num_rows, seconds=seconds, wait_s=self._waited)
         self._settled = True
 

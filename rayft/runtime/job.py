@@ -148,8 +148,8 @@ def write_outcome(job: Job, run: Run, outcome: Outcome, *, seconds: float) -> No
         "metrics": dict(outcome.metrics),
         "phases": _phases(run, KeptRef.from_json(job.kept)),
         "throughput": {
-            "rows_per_s": run.meter.run.rows_per_s,
-            "data_wait_fraction": run.meter.run.wait_fraction,
+            "rows_per_s": run.meter.total.rows_per_s,
+            "data_wait_fraction": run.meter.total.wait_fraction,
         },
         "skipped_steps": run.policies.non_finite.num_skipped,
         "seconds": seconds,

@@ -97,7 +97,6 @@ def test_the_plan_says_which_channels_rows_have(
     assert line.endswith(words)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_plan_says_where_maps_become_smaller(planned: Planned) -> None:
     plan = planned()
     groups = [
@@ -113,6 +112,7 @@ def test_the_plan_says_where_maps_become_smaller(planned: Planned) -> None:
     assert "\nmaps" not in "\n".join(plan_lines(planned()))
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_lines_come_at_intervals_where_there_is_no_terminal(
     planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:

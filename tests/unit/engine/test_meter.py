@@ -32,9 +32,9 @@ def test_rows_and_waiting_are_counted_and_the_first_step_is_not() -> None:
 
     train(meter, clock, (50.0, 1.0, 1.0))
 
-    assert (meter.run.rows, meter.run.seconds) == (16, 8.0)
-    assert meter.run.rows_per_s == 2.0
-    assert meter.run.wait_fraction == 0.25
+    assert (meter.total.rows, meter.total.seconds) == (16, 8.0)
+    assert meter.total.rows_per_s == 2.0
+    assert meter.total.wait_fraction == 0.25
 
 
 def test_a_phase_has_a_pace_of_its_own() -> None:
@@ -48,7 +48,7 @@ def test_a_phase_has_a_pace_of_its_own() -> None:
 
     assert before == (2.0, 0.25)
     assert (meter.phase.rows_per_s, meter.phase.wait_fraction) == (1.0, 0.625)
-    assert (meter.run.rows, meter.run.seconds, meter.run.wait_s) == (32, 24.0, 12.0)
+    assert (meter.total.rows, meter.total.seconds, meter.total.wait_s) == (32, 24.0, 12.0)
 
 
 def test_losses_are_means_over_rows_and_not_over_steps() -> None:
