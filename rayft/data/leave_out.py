@@ -2,13 +2,14 @@
 
 A row is known by its source and by the hash of its content, so that a list outlives other files
 and another order of rows. Where several rows of a source share a hash, `file` says which is meant,
-else the class. A line without a hash is known by `file` alone, as the report and the predictions
-name it.
+then the class. A line without a hash is about all rows of its `file`, as the report and the
+predictions name it. The row that a line's `like` names is the one that was to stay: it is never
+taken in place of another that is gone.
 """
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from rayft.store.rows import RowStore
 
 WHERE = "data.leave_out"
 COLUMNS = ("source", "file", "hash", "class", "reason", "like")
-"""What the report writes; of these `source`, `file`, `hash` and `class` are read."""
+"""What the report writes; all but `reason` are read."""
 _MOST_TOLD = 10
 _SOURCES: Mapping[str, SplitName] = {name: name for name in get_args(SplitName)}
 
@@ -42,6 +43,8 @@ class NamedRow:
     """Hash of the row's content; None where only the file is given."""
     label: str
     """The row's class; empty where it is not given."""
+    like: str
+    """File of the row that the report compared it with; empty where it is not given."""
 
 
 @final
@@ -61,19 +64,18 @@ class LeaveOutList:
         Raises:
             DataError: a row is not there; names the line, of all such lines.
         """
-        finders = {source: _Finder(store) for source, store in stores.items()}
-        found: dict[SplitName, set[int]] = {}
-        problems = []
-        for named in self.rows:
-            ids = found.setdefault(named.source, set())
-            row = finders[named.source].find(named, ids) if named.source in finders else None
-            if row is None:
-                known = named.source in finders
-                problems.append(_not_found(self.where, named, known=known))
-            else:
-                ids.add(row)
-        if problems:
-            raise DataError(*_some(problems, self.where))
+        found: dict[SplitName, set[int]] = {named.source: set() for named in self.rows}
+        missing = {named.line: named for named in self.rows}
+        for source, store in stores.items():
+            lines = [named for named in self.rows if named.source == source]
+            for named, rows in _Finder(store).find(lines):
+                found[source].update(rows)
+                if rows:
+                    del missing[named.line]
+        if missing:
+            known = stores.keys()
+            told = [_not_found(self.where, named, known=known) for named in missing.values()]
+            raise DataError(*_some(told, self.where))
         return {source: tuple(sorted(ids)) for source, ids in found.items()}
 
 
@@ -133,6 +135,7 @@ def _named(text: str, lines: Sequence[tuple[int, dict[str, str]]]) -> tuple[Name
                     file=fields.get("file", ""),
                     content_hash=int(digits, 16) if digits else None,
                     label=fields.get("class", ""),
+                    like=fields.get("like", "").partition(" ")[2],
                 )
             )
             continue
@@ -155,39 +158,74 @@ class _Finder:
         self._order = np.argsort(store.content_hashes, kind="stable")
         self._sorted = store.content_hashes[self._order]
 
-    def find(self, named: NamedRow, taken: set[int]) -> int | None:
-        """Return the row that is meant; of several alike the first that is not yet `taken`."""
+    def find(self, lines: Sequence[NamedRow]) -> Iterator[tuple[NamedRow, list[int]]]:
+        """Give each line with the rows that it is about: none where they are not there.
+
+        Lines whose file is there choose first, the others of what is left with their hash.
+        """
+        taken: set[int] = set()
+        renamed = []
+        for named in lines:
+            rows = self._at_file(named, taken)
+            taken.update(rows)
+            if rows or named.content_hash is None:
+                yield named, rows
+            else:
+                renamed.append(named)
+        for named in renamed:
+            rows = [row for row in self._of_class(named) if row not in taken][:1]
+            taken.update(rows)
+            yield named, rows
+
+    def _at_file(self, named: NamedRow, taken: set[int]) -> list[int]:
+        """Return all rows of the line's file; one of them, where the line has a hash."""
         if named.content_hash is None:
-            return self._by_file.get(named.file)
-        value = np.uint64(named.content_hash)
+            rows = self._by_file.get(named.file, [])
+            return [row for row in rows if self._label(row) == named.label] or rows
+        rows = [row for row in self._with_hash(named) if self._store.source_of(row) == named.file]
+        rows = [row for row in rows if self._label(row) == named.label] or rows
+        # A line that stands twice finds its row again.
+        return ([row for row in rows if row not in taken] or rows)[:1]
+
+    def _of_class(self, named: NamedRow) -> list[int]:
+        rows = self._with_hash(named)
+        return [row for row in rows if len(rows) == 1 or named.label in ("", self._label(row))]
+
+    def _with_hash(self, named: NamedRow) -> list[int]:
+        """Return the rows with the line's hash, but for that which was to stay."""
+        value = np.uint64(named.content_hash or 0)
         first, stop = (int(np.searchsorted(self._sorted, value, side=s)) for s in ("left", "right"))
         rows: list[int] = self._order[first:stop].tolist()
-        if len(rows) > 1:
-            rows = self._meant(rows, named)
-        return next((row for row in rows if row not in taken), rows[0] if rows else None)
+        return [row for row in rows if not self._is_to_stay(row, named)]
 
-    def _meant(self, rows: list[int], named: NamedRow) -> list[int]:
-        if same := [row for row in rows if self._store.source_of(row) == named.file]:
-            return same
-        classes = self._store.manifest.classes
-        return [row for row in rows if named.label in ("", classes[int(self._store.labels[row])])]
+    def _is_to_stay(self, row: int, named: NamedRow) -> bool:
+        if not named.like or self._store.source_of(row) != named.like:
+            return False
+        return (named.like, self._label(row)) != (named.file, named.label)
+
+    def _label(self, row: int) -> str:
+        return self._store.manifest.classes[int(self._store.labels[row])]
 
     @cached_property
-    def _by_file(self) -> dict[str, int]:
-        rows = range(self._store.num_rows - 1, -1, -1)
-        return {self._store.source_of(row): row for row in rows}
+    def _by_file(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
+        for row in range(self._store.num_rows):
+            rows.setdefault(self._store.source_of(row), []).append(row)
+        return rows
 
 
-def _not_found(where: str, named: NamedRow, *, known: bool) -> Problem:
+def _not_found(where: str, named: NamedRow, *, known: Collection[SplitName]) -> Problem:
     row = named.file or f"hash {named.content_hash:016x}"
     what = f"line {named.line} of {where} names {row}, and "
-    if not known:
+    if named.source not in known:
         what += f"`data.{named.source}` is no source of rows"
         fix = "set the line's source to train, where shares and folds are taken from"
         return Problem(WHERE, what, fix)
     what += f"the {named.source} source has no such row"
-    if named.content_hash is not None:
-        what += f" with the hash {named.content_hash:016x}" if named.file else ""
+    if named.content_hash is not None and named.file:
+        what += f" with the hash {named.content_hash:016x}"
+    if named.like:
+        what += f" beside {named.like}, which was to stay, and the rows of other lines"
     return Problem(WHERE, what, "remove the line, or write the list again with --report")
 
 

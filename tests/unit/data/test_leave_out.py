@@ -14,6 +14,7 @@ from rayft.spec.data import DataSpec
 from rayft.storage.location import Location
 from rayft.store.dataset import open_dataset
 from rayft.store.rows import RowStore
+from rayft.store.splits import row_hash
 from tests.unit.conftest import make_image_file
 
 Photos = Callable[..., Path]
@@ -135,6 +136,126 @@ class TestCopies:
         rows = [{"file": f"old {n}", "hash": digits, "class": "bird"} for n in range(2)]
 
         assert self._gone(tmp_path, *rows) == ["bird/90.png", "bird/91.png"]
+
+
+class TestOneFileInTwoRows:
+    """A manifest names `00.png` as cat and as dog, and `01.png` twice as cat."""
+
+    @pytest.fixture
+    def kept(self, tmp_path: Path) -> Callable[..., list[tuple[str, str]]]:
+        lines = [("00.png", "cat"), ("01.png", "cat"), ("02.png", "dog"), ("03.png", "dog")]
+        for index, (name, _) in enumerate(lines):
+            (tmp_path / name).write_bytes(make_image_file(index))
+        lines += [("00.png", "dog"), ("01.png", "cat")]
+        text = "".join(f"{name},{label}\n" for name, label in lines)
+        (tmp_path / "rows.csv").write_text("image,label\n" + text)
+        train = {"kind": "csv", "path": "rows.csv", "image": "image", "label": "label"}
+
+        def kept(*rows: dict[str, str], lines: str = text) -> list[tuple[str, str]]:
+            (tmp_path / "rows.csv").write_text("image,label\n" + lines)
+            _write(tmp_path, *rows)
+            split = open_dataset(_prepare(tmp_path, _spec(train=train)).ref).splits["train"]
+            store = split.store
+            return [
+                (store.source_of(row), store.manifest.classes[int(store.labels[row])])
+                for row in split.row_ids.tolist()
+            ]
+
+        return kept
+
+    @pytest.mark.parametrize("label", ["cat", "dog"])
+    def test_the_class_says_which_is_meant(
+        self, kept: Callable[..., list[tuple[str, str]]], label: str
+    ) -> None:
+        digits = f"{row_hash(make_image_file(0)):016x}"
+        for hashed in (digits, ""):
+            left = kept({"file": "00.png", "hash": hashed, "class": label})
+            assert [c for file, c in left if file == "00.png"] == [
+                c for c in ("cat", "dog") if c != label
+            ]
+
+    def test_a_file_alone_is_all_of_its_rows(
+        self, kept: Callable[..., list[tuple[str, str]]]
+    ) -> None:
+        assert [file for file, _ in kept({"file": "00.png"})] == [
+            "01.png",
+            "02.png",
+            "03.png",
+            "01.png",
+        ]
+
+    def test_a_line_of_the_report_is_one_row(
+        self, kept: Callable[..., list[tuple[str, str]]]
+    ) -> None:
+        digits = f"{row_hash(make_image_file(1)):016x}"
+        line = {"file": "01.png", "hash": digits, "class": "cat", "like": "train 01.png"}
+
+        assert [file for file, _ in kept(line)].count("01.png") == 1
+
+    def test_the_other_class_stays_when_the_row_is_gone(
+        self, kept: Callable[..., list[tuple[str, str]]]
+    ) -> None:
+        digits = f"{row_hash(make_image_file(0)):016x}"
+        line = {"file": "00.png", "hash": digits, "class": "cat", "like": "train 00.png"}
+        lines = "00.png,dog\n01.png,cat\n02.png,dog\n03.png,cat\n"
+
+        with pytest.raises(DataError, match=r"line 2 of list\.csv names 00\.png"):
+            kept(line, lines=lines)
+
+
+class TestAListOlderThanItsFiles:
+    """The report kept `bird/90.png` and proposed its copies `bird/91.png` and `bird/92.png`."""
+
+    @pytest.fixture
+    def root(self, photos: Photos, tmp_path: Path) -> Path:
+        root = photos()
+        for name in ("bird/90.png", "bird/91.png", "bird/92.png"):
+            (root / name).write_bytes(make_image_file(500))
+        digits = f"{row_hash(make_image_file(500)):016x}"
+        lines = [
+            {"file": f"bird/{n}.png", "hash": digits, "class": "bird", "like": "train bird/90.png"}
+            for n in (91, 92)
+        ]
+        _write(tmp_path, *lines)
+        return root
+
+    @pytest.mark.parametrize("gone", [["91"], ["92"], ["91", "92"]])
+    def test_the_copy_that_stays_is_never_taken_for_one_that_is_gone(
+        self, root: Path, tmp_path: Path, gone: list[str]
+    ) -> None:
+        for name in gone:
+            (root / "bird" / f"{name}.png").unlink()
+
+        with pytest.raises(DataError) as caught:
+            _prepare(tmp_path, _spec())
+
+        named = [problem.what.split(",")[0].rsplit("/", 1)[1] for problem in caught.value.problems]
+        assert named == [f"{name}.png" for name in gone]
+
+    def test_where_all_were_renamed_one_stays(self, root: Path, tmp_path: Path) -> None:
+        for name in ("90", "91", "92"):
+            (root / "bird" / f"{name}.png").rename(root / "bird" / f"new{name}.png")
+
+        kept = _kept(_prepare(tmp_path, _spec()))["train"]
+
+        assert sum("new" in file for file in kept) == 1
+
+    def test_more_lines_than_rows_are_refused(self, root: Path, tmp_path: Path) -> None:
+        for name in ("90", "91"):
+            (root / "bird" / f"{name}.png").unlink()
+        (root / "bird" / "92.png").rename(root / "bird" / "new.png")
+
+        with pytest.raises(DataError, match=r"line 3 of list\.csv names bird/92\.png"):
+            _prepare(tmp_path, _spec())
+
+
+def test_a_line_that_stands_twice_is_no_error(photos: Photos, tmp_path: Path) -> None:
+    photos()
+    digits = _hash(_prepare(tmp_path, _spec(leave_out=None)), "cat/01.png")
+    line = {"file": "cat/01.png", "hash": digits, "class": "cat"}
+    _write(tmp_path, line, line)
+
+    assert _prepare(tmp_path, _spec()).facts.num_left_out == 1
 
 
 def test_a_line_names_the_source_it_is_about(photos: Photos, tmp_path: Path) -> None:
