@@ -45,18 +45,35 @@ class Contents:
         return np.bitwise_or.reduceat(bits[self.order], self.starts[:-1])
 
     @cached_property
+    def first_in(self) -> Ids:
+        """The place [U, splits] of the first row of each content in each split; -1 for none."""
+        firsts = np.full((len(self.starts) - 1, len(SPLITS)), -1, dtype=np.int64)
+        # Written backwards, so that the first one stays.
+        backwards = self.order[::-1]
+        firsts[self.number[backwards], self.rows.split[backwards]] = backwards
+        return firsts
+
+    @cached_property
+    def labels(self) -> tuple[Ids, Ids]:
+        """The smallest and the largest class [U] of the rows of each content."""
+        labels, starts = self.rows.label[self.order], self.starts[:-1]
+        return np.minimum.reduceat(labels, starts), np.maximum.reduceat(labels, starts)
+
+    @property
     def has_conflict(self) -> npt.NDArray[np.bool_]:
         """Whether rows of a content [U] have different classes."""
-        labels, starts = self.rows.label[self.order], self.starts[:-1]
-        differs: npt.NDArray[np.bool_] = np.minimum.reduceat(labels, starts) != np.maximum.reduceat(
-            labels, starts
-        )
+        low, high = self.labels
+        differs: npt.NDArray[np.bool_] = low != high
         return differs
 
     def members(self, content: int) -> list[int]:
         """Return the places of the rows of a content, that which stays first."""
         places: list[int] = self.order[self.starts[content] : self.starts[content + 1]].tolist()
         return places
+
+    def rows_in(self, content: int, split: int) -> list[int]:
+        """Return the places of the rows of a content that are in a split."""
+        return [place for place in self.members(content) if self.rows.split[place] == split]
 
 
 def find_contents(rows: ReportRows, measures: Measures) -> Contents:

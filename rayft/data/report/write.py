@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import count
 
 from rayft.data.leave_out import COLUMNS
 from rayft.data.report.build import DataReport
@@ -15,7 +16,6 @@ from rayft.data.report.sheet import contact_sheet
 from rayft.storage.location import Location
 
 LIST_NAME = "leave_out.csv"
-NEW_LIST_NAME = "leave_out.new.csv"
 
 
 def write_report(report: DataReport, folder: Location) -> dict[str, str]:
@@ -72,9 +72,12 @@ def _example_json(example: Example) -> dict[str, object]:
 def list_text(report: DataReport) -> str:
     """Return the list of rows to leave out, those that are left out already first."""
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(_lines(report))
+    plain = csv.writer(file, lineterminator="\n")
+    # A carriage return in a name would end the line where it stands without quotes.
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(COLUMNS)
+    for line in _lines(report):
+        (quoted if any("\r" in cell for cell in line) else plain).writerow(line)
     return file.getvalue()
 
 
@@ -92,10 +95,16 @@ def _line(name: RowName, reason: str, like: RowName | None) -> tuple[str, ...]:
 
 
 def _write_list(report: DataReport, folder: Location) -> Location:
+    """Write the list, below a name that no other list has: one there may be edited, or in use."""
     content = list_text(report).encode()
-    place = folder / LIST_NAME
-    if not place.create(content) and place.read_bytes() != content:
-        # Somebody may have edited it, or a spec may name it.
-        place = folder / NEW_LIST_NAME
-        place.write_bytes(content)
-    return place
+    for name in _list_names():
+        place = folder / name
+        if place.create(content) or place.read_bytes() == content:
+            return place
+    raise AssertionError("names never end")
+
+
+def _list_names() -> Iterator[str]:
+    yield LIST_NAME
+    yield "leave_out.new.csv"
+    yield from (f"leave_out.new{number}.csv" for number in count(2))

@@ -105,13 +105,15 @@ def _files(finding: Finding) -> list[str]:
 def test_every_planted_fault_is_found_and_nothing_else(planted: Path) -> None:
     found = _found(_report(planted))
 
+    # The pair 7 lies in one split or in two, as its hashes fall.
+    parted = found["near_duplicates"].count == 0
     assert {name: finding.count for name, finding in found.items()} == {
         "unreadable": 1,
         "wrong_type": 1,
         "exact_duplicates": 3,
         "conflicting_labels": 2,
-        "leaks": 2 + _validation_leaks(found["leaks"]),
-        "near_duplicates": found["near_duplicates"].count,
+        "leaks": 3 if parted else 2,
+        "near_duplicates": 0 if parted else 2,
         "suspicious_labels": 2,
         "blank": 1,
         "dark": 1,
@@ -130,10 +132,6 @@ def test_every_planted_fault_is_found_and_nothing_else(planted: Path) -> None:
         "dog",
         "3 rows, of which a share of 0.2 is less than one",
     )
-
-
-def _validation_leaks(finding: Finding) -> int:
-    return sum(example.row.split == "validation" for example in finding.examples)
 
 
 def test_a_duplicate_is_named_with_its_twin_and_both_classes(planted: Path) -> None:
@@ -272,10 +270,27 @@ class TestTheList:
         Path(first).write_text("file\ncat/blank.png\n")
 
         other = write_report(report, folder)["leave_out"]
+        Path(other).write_text("file\n")
+        third = write_report(report, folder)["leave_out"]
 
         assert same == first
         assert other == str(folder / "leave_out.new.csv")
+        assert (
+            third == str(folder / "leave_out.new2.csv") == write_report(report, folder)["leave_out"]
+        )
         assert Path(first).read_text() == "file\ncat/blank.png\n"
+        assert Path(other).read_text() == "file\n"
+
+    def test_it_can_be_read_whatever_files_are_called(self, planted: Path) -> None:
+        name = 'a, "b"\r\n c.png'
+        (planted / "train" / "cat" / "blank.png").rename(planted / "train" / "cat" / name)
+        spec = _spec(validation=None)
+
+        lines = _list(planted, spec)
+
+        assert f"cat/{name}" in {line["file"] for line in lines}
+        cleaned = spec.model_copy(update={"leave_out": "out/leave_out.csv"})
+        assert len(_report(planted, cleaned).left_out_before) == len(lines)
 
 
 def _list(base_dir: Path, spec: DataSpec) -> list[Mapping[str, str]]:
