@@ -46,7 +46,7 @@ class CrossEntropyTerm(nn.Module):
             assert targets.shares is not None
             others = self._losses(scores, targets.partner_labels)
             losses = targets.shares * losses + (1 - targets.shares) * others
-        # A row of weight 0 must not matter even where its loss is not finite.
+        # A row of weight 0 must not count even where its loss is not finite.
         return torch.where(weights > 0, losses * weights, 0.0).sum()
 
     def _losses(self, scores: Tensor, labels: Tensor) -> Tensor:

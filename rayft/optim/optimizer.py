@@ -107,11 +107,15 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, T
         param_name, _, key = name.rpartition("|")
         by_param[param_name][key] = value
     for group in optimizer.param_groups:
+        moves_on = any(name in by_param for name in group["names"])
         for name, param in zip(group["names"], group["params"], strict=True):
             if name in by_param:
                 optimizer.state[param] = {
                     key: _place(key, value, param) for key, value in by_param[name].items()
                 }
+            elif moves_on and group.get("momentum"):
+                # Fused SGD takes momentum of all of a group or of none; zeros are the same start.
+                optimizer.state[param] = {"momentum_buffer": torch.zeros_like(param)}
 
 
 def _place(key: str, value: Tensor, param: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def resolve_pattern(
     if ".." in text:
         return _range(text, groups, where)
     if text in _BANDS:
-        return _band(text, groups)
+        return _band(text, groups, where)
     if match := _POSITION.match(text):
         return _take(groups, match[1] == "last", int(match[2]), where=where, text=text)
     if match := _SHARE.match(text):
@@ -98,13 +98,16 @@ def _take(
     return groups[-count:] if from_top else groups[:count]
 
 
-def _band(band: str, groups: tuple[str, ...]) -> tuple[str, ...]:
+def _band(band: str, groups: tuple[str, ...], where: str) -> tuple[str, ...]:
     """Cut the groups into three bands; the top band is never empty, then middle, then base."""
     top = math.ceil(len(groups) / 3)
     middle = math.ceil((len(groups) - top) / 2)
     base = len(groups) - top - middle
     bounds = {"base": (0, base), "middle": (base, base + middle), "top": (base + middle, None)}
     start, stop = bounds[band]
+    if not groups[start:stop]:
+        what = f"band {band!r} has no group; the backbone has {len(groups)}: {', '.join(groups)}"
+        raise SpecError(Problem(where, what, "use top, a group, or 'all'"))
     return groups[start:stop]
 
 

@@ -10,6 +10,7 @@ from rayft.spec.duration import DurationText, PhaseLengthText, parse_duration
 from rayft.spec.unfreeze import UnfreezeSpec
 
 _LONGEST_NAME = 64
+_BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class CosineSchedule(Spec):
@@ -154,7 +155,7 @@ class AdamW(Spec):
     decay_towards: DecayTarget = "zero"
     """What weight decay pulls the backbone's weights to: to zero, or back to where they started
     (L2-SP, Li et al. 2018, https://arxiv.org/abs/1802.01483). Heads always decay to zero."""
-    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    betas: tuple[_BelowOne, _BelowOne] = (0.9, 0.999)
     """Decay rates of the two moments."""
     eps: Positive = 1e-8
     """Term that keeps the denominator above 0."""
@@ -169,10 +170,18 @@ class SGD(Spec):
     decay_towards: DecayTarget = "zero"
     """What weight decay pulls the backbone's weights to: to zero, or back to where they started
     (L2-SP, Li et al. 2018, https://arxiv.org/abs/1802.01483). Heads always decay to zero."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: _BelowOne = 0.9
     """Share of the last update that is kept."""
     nesterov: bool = False
     """Look ahead along the momentum."""
+
+    @model_validator(mode="after")
+    def _looks_ahead_along_something(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError(
+                "nesterov has no effect without momentum; remove it, or set momentum above 0"
+            )
+        return self
 
 
 OptimizerSpec = Annotated[AdamW | SGD, Field(discriminator="kind")]

@@ -100,6 +100,19 @@ def test_what_freezes_again_stays_as_it_is_and_loses_its_state(
     assert {again["counts"][name] for name in both - heads} == {1.0 * steps}
 
 
+def test_sgd_goes_on_after_thaws_with_one_rate_for_all(
+    prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    """Weights of the same rate are stepped together, those with momentum and those without yet."""
+    phases = (phase("narrow", ["heads"]), phase("wide", BOTH), phase("back", ["heads"]))
+    optimizer = {"kind": "sgd", "momentum": 0.9}
+    run = start(prepared, tmp_path, *phases, events=Recorder(), optimizer=optimizer)
+
+    train(run)
+
+    assert run.position.phase == len(phases)
+
+
 def test_a_plateau_ends_its_phase_and_the_next_goes_its_own_length(
     prepared: PreparedDataset, tmp_path: Path
 ) -> None:

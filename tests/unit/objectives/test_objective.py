@@ -36,7 +36,7 @@ def test_shards_of_any_size_add_up_to_the_mean_of_the_batch(label_smoothing: flo
     assert sum(parts) / 12 == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_a_row_of_weight_0_gives_neither_loss_nor_gradient_even_where_it_is_not_finite() -> None:
+def test_a_row_of_weight_0_does_not_count_even_where_it_is_not_finite() -> None:
     scores = torch.zeros(2, 3)
     scores[1] = float("nan")
     scores.requires_grad_()

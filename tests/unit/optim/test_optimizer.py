@@ -113,6 +113,32 @@ def test_at_a_thaw_parameters_that_go_on_keep_their_state_and_new_ones_start_emp
         assert torch.equal(value, optimizer_state(first)[name])
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
+def test_after_a_thaw_new_parameters_move_as_in_an_optimizer_of_their_own(spec: Any) -> None:
+    """Both groups have one rate and no decay, so torch steps them together."""
+    rates, names = {"low": 0.02, "high": 0.02}, ("low.bias", "high.bias")
+    nets = model(), model()
+    for net, groups in zip(nets, ([("low", "high")], [("low",), ("high",)]), strict=True):
+        first = make_optimizer(spec, net, ledger({"high": 0.02}), anchors={})
+        step(net, first, 0)
+        thawed = [
+            make_optimizer(spec, net, ledger({name: rates[name] for name in group}), anchors={})
+            for group in groups
+        ]
+        for optimizer in thawed:
+            load_optimizer_state(optimizer, optimizer_state(first))
+        for seed in (1, 2):
+            x = torch.randn(8, 4, generator=torch.Generator().manual_seed(seed))
+            net["high"](net["low"](x)).square().sum().backward()
+            for optimizer in thawed:
+                optimizer.step()
+            net.zero_grad()
+
+    together, apart = (dict(net.named_parameters()) for net in nets)
+    for name in names:
+        assert torch.equal(together[name], apart[name])
+
+
 def test_the_average_is_the_textbook_recursion() -> None:
     net = model()
     average = WeightAverage(net, decay=0.5)

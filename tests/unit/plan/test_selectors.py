@@ -32,10 +32,26 @@ def test_patterns_choose_groups_input_side_first(patterns: list[str], expected: 
 def test_bands_cover_every_backbone_once(count: int) -> None:
     names = GroupNames(tuple(f"g{index}" for index in range(count)), ())
 
-    bands = [resolve_patterns([band], names, where="t") for band in ("base", "middle", "top")]
+    known = ("base", "middle", "top")[-count:]
+    bands = [resolve_patterns([band], names, where="t") for band in known]
 
     assert sum(bands, ()) == names.backbone
-    assert bands[2]
+    assert all(bands)
+
+
+@pytest.mark.parametrize(("band", "count"), [("base", 1), ("base", 2), ("middle", 1)])
+def test_a_band_without_a_group_is_refused(band: str, count: int) -> None:
+    names = GroupNames(("stem", "layer1")[:count], ("label",))
+
+    with pytest.raises(SpecError) as caught:
+        resolve_patterns(["heads", band], names, where="phases.0.train")
+
+    (problem,) = caught.value.problems
+    assert problem.where == "phases.0.train.1"
+    assert problem.what == (
+        f"band {band!r} has no group; the backbone has {count}: {', '.join(names.backbone)}"
+    )
+    assert problem.fix == "use top, a group, or 'all'"
 
 
 @pytest.mark.parametrize(
