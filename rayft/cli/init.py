@@ -24,6 +24,7 @@ from rayft.spec.model import (
 from rayft.spec.run import RunSpec
 from rayft.storage.commit import write_file_atomically
 
+_LONGEST_NAME = 64
 _FEW_ROWS = 2_000
 _ROWS_FOR_STRATIFIED = 20
 """Rows of each class on average from which hardly any class is too small to be shared out."""
@@ -52,15 +53,16 @@ def write_spec(request: Request, out: Output) -> None:
     found = inspect_path(request.data)
     suggestion = _backbone(request.backbone)
     facts = _facts(suggestion.backbone, found)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", request.data.resolve().stem).strip("-._") or "run"
+    name = _run_name(request.data)
     file = request.output or Path(f"{name}.yaml")
     if file.exists() and not request.force:
         raise SpecError(
             Problem(str(file), "the file exists already", "choose another with -o, or use --force")
         )
-    recipe = make_recipe(request.recipe, _size(found, facts))
+    size = _size(found, facts)
+    recipe = make_recipe(request.recipe, size)
     text = _head(name, found, facts, recipe, _command(request))
-    text += _body(found, facts, suggestion, recipe)
+    text += _body(found, size, suggestion, recipe)
     # What is written must be a valid spec, or this command is at fault.
     RunSpec.model_validate(yaml.safe_load(text))
     write_file_atomically(file, text.encode())
@@ -78,6 +80,11 @@ def write_spec(request: Request, out: Output) -> None:
             "classes": list(found.classes),
         }
     )
+
+
+def _run_name(data: Path) -> str:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", data.resolve().stem)
+    return plain[:_LONGEST_NAME].strip("-._") or "run"
 
 
 def _backbone(wanted: str | None) -> Suggestion:
@@ -141,15 +148,16 @@ def _head(name: str, found: Inspection, facts: ModelFacts, recipe: Recipe, comma
         f"# {found.num_rows['train']:,} rows to train from, {len(found.classes)} classes\n"
         f"# recipe {recipe.name}: {recipe.why}\n"
         f"# groups of {facts.backbone}, input side first: {', '.join(shown)}\n"
-        f"name: {name}\n\n"
+        # A folder may be called `2024-01-05`, which is a date without quotes.
+        f"{yaml.safe_dump({'name': name})}\n"
     )
 
 
-def _body(found: Inspection, facts: ModelFacts, suggestion: Suggestion, recipe: Recipe) -> str:
+def _body(found: Inspection, size: Size, suggestion: Suggestion, recipe: Recipe) -> str:
     """Return all sections of the YAML, with a comment on each choice."""
-    batch = _batch_size(found.num_rows["train"])
+    steps = -(-size.rows // size.batch_size)
     sections = [
-        _data(found, image_size=facts.image_size),
+        _data(found, image_size=size.image_size),
         recipe.augment,
         f"# Chosen because {suggestion.why}\n"
         f"# {recipe.head_why}\n"
@@ -158,8 +166,8 @@ def _body(found: Inspection, facts: ModelFacts, suggestion: Suggestion, recipe: 
         f"  heads:\n    label: {{{recipe.head}}}",
         recipe.phases,
         f"{recipe.optimizer}\n{recipe.schedule}\n{recipe.ema}",
-        "# At least some twenty steps in an epoch; the rates belong to this size.\n"
-        f"global_batch_size: {batch}\n"
+        f"# About {steps} steps in an epoch; the rates belong to this size.\n"
+        f"global_batch_size: {size.batch_size}\n"
         "scaling: {num_workers: 1}   # 2 or more: as many workers, same steps",
     ]
     return "\n\n".join(sections) + "\n"
@@ -197,7 +205,7 @@ def _share(found: Inspection) -> float:
 
 
 def _batch_size(rows: int) -> int:
-    """Return a batch that leaves at least some twenty steps in an epoch."""
+    """Return a batch that leaves a dozen steps or more in an epoch, where rows are enough."""
     return next((size for size in (64, 32, 16) if rows >= 20 * size), 8)
 
 

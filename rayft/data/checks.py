@@ -14,6 +14,8 @@ from rayft.plan.facts import SplitName
 from rayft.spec.data import DataSpec, FoldsSpec, SplitSpec
 from rayft.storage.location import Location
 from rayft.store.manifest import Manifest
+from rayft.store.splits import Cuts, Fold, folds_of
+from rayft.store.units import Mask
 
 DISK_RESERVE_BYTES = 64 * 2**20
 
@@ -70,50 +72,58 @@ def check_counts(
 
 
 def check_folds(
-    data: DataSpec,
+    cuts: Cuts,
     *,
     classes: Sequence[str],
     labels: npt.NDArray[np.integer],
     units: npt.NDArray[np.uint64],
+    counts: Mask,
 ) -> None:
-    """Check that every class has a row for each fold.
+    """Check that every class has a row in each fold, so that every run of a study can start.
 
     Args:
-        data: the `data:` section.
-        classes: label names.
-        labels: [N] places in `classes` of the rows of the training source.
+        cuts: what is taken out of the training source.
+        classes: label names of the source.
+        labels: [N] places in `classes` of its rows.
         units: [N] rows with equal numbers stay together.
+        counts: [N] rows that are not left out.
 
     Raises:
         DataError: a class has fewer rows, or is in fewer groups, than there are folds.
     """
-    if not isinstance(data.validation, FoldsSpec):
+    if not isinstance(cuts.validation, Fold):
         return
-    taken = int(isinstance(data.test, SplitSpec))
-    rows = np.bincount(labels, minlength=len(classes))
-    number = np.unique(units, return_inverse=True)[1].astype(np.int64)
-    pairs = np.unique(number * len(classes) + labels)
-    found = np.bincount(pairs % len(classes), minlength=len(classes))
-    short = np.flatnonzero(found < data.validation.folds + taken).tolist()
+    folds = folds_of(cuts, hashes=units, labels=labels, classes=classes)
+    parted = counts & (folds >= 0)
+    cells = np.zeros((cuts.validation.folds, len(classes)), dtype=np.int64)
+    np.add.at(cells, (folds[parted], labels[parted]), 1)
+    short = np.flatnonzero((cells == 0).any(axis=0)).tolist()
     if not short:
         return
-    named = capped([_class_size(classes[i], rows=int(rows[i]), units=int(found[i])) for i in short])
-    beside = " and the test share" if taken else ""
-    most = int(found.min()) - taken
-    fewer = f"take {most} folds, " if most > 1 else ""
+    number = np.unique(units[parted], return_inverse=True)[1].astype(np.int64)
+    pairs = np.unique(number * len(classes) + labels[parted])
+    found = np.bincount(pairs % len(classes), minlength=len(classes))
+    named = capped([_class_size(classes[i], cells[:, i], units=int(found[i])) for i in short])
+    there = "there are fewer" if cuts.test is None else "test leaves fewer"
+    most = int(found.min())
+    fewer = f"take {min(most, cuts.validation.folds - 1)} folds, " if most > 1 else ""
     raise DataError(
         Problem(
             "data.validation.folds",
-            f"{data.validation.folds} folds{beside} need as many rows of each class that can be "
-            f"parted, and there are fewer: {named}",
+            f"{cuts.validation.folds} folds need as many rows of each class that can be parted, "
+            f"and {there}: {named}",
             f"{fewer}add rows of these classes, or remove these classes",
         )
     )
 
 
-def _class_size(name: str, *, rows: int, units: int) -> str:
-    parted = "" if units == rows else f" in {units} groups"
-    return f"{name} has {rows}{parted}"
+def _class_size(name: str, rows: npt.NDArray[np.int64], *, units: int) -> str:
+    """Say how many rows of a class are in all folds, given those in each."""
+    total = int(rows.sum())
+    parted = "" if units == total else f" in {units} groups"
+    # Its groups may belong to other classes, and fall together.
+    nowhere = f", none of it in fold {int(np.argmin(rows))}" if units >= len(rows) else ""
+    return f"{name} has {total}{parted}{nowhere}"
 
 
 def check_bad_rows(manifest: Manifest, *, where: str, limit: float) -> None:

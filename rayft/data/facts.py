@@ -1,6 +1,7 @@
 """The facts of a dataset, for the plan: counted in its stores, or expected from its listing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from rayft.plan.facts import DataFacts, SplitName
 from rayft.spec.data import DataSpec
 from rayft.store.dataset import Dataset, DatasetRef, open_dataset
 from rayft.store.splits import Cuts
+from rayft.store.units import joined_hashes
 
 BYTES_BESIDE_IMAGE = 64
 """What the other columns of a row take, about."""
@@ -32,11 +34,13 @@ def exact_facts(data: DataSpec, layout: Layout, ref: DatasetRef) -> DataFacts:
     store = dataset.splits["train"].store
     train = store.manifest
     kept = np.flatnonzero(store.valid)
+    left_out = dataset.ref.splits["train"].left_out
     check_folds(
-        data,
-        classes=dataset.classes,
+        layout.cuts,
+        classes=train.classes,
         labels=store.labels[kept],
-        units=store.group_hashes[kept],
+        units=joined_hashes(store.group_hashes[kept], store.content_hashes[kept]),
+        counts=~np.isin(kept, left_out),
     )
     counts = {name: split.counts() for name, split in dataset.splits.items()}
     check_counts(data, classes=dataset.classes, counts=counts)
@@ -75,11 +79,16 @@ def expected_facts(
         DataError: a class has too few rows for the folds.
     """
     train_listing = layout.listings["train"]
+    cuts = layout.cuts
+    if cuts.test is not None and not cuts.test.stratify:
+        # Which rows such a share takes follows from contents, which nobody has read yet.
+        cuts = replace(cuts, test=None)
     check_folds(
-        data,
+        cuts,
         classes=train_listing.classes,
         labels=train_listing.labels.codes,
         units=group_keys(train_listing),
+        counts=np.ones(train_listing.num_rows, dtype=np.bool_),
     )
     counts: dict[SplitName, tuple[int, ...]] = {}
     for split in layout.splits:
@@ -87,9 +96,9 @@ def expected_facts(
         listing = layout.listings[source]
         numbers = np.bincount(listing.labels.codes, minlength=len(listing.classes)).tolist()
         rows = dict(zip(listing.classes, numbers, strict=True))
-        cuts = layout.cuts if source == "train" else Cuts()
+        taken = layout.cuts if source == "train" else Cuts()
         part: SplitName = "train" if source == split else split
-        counts[split] = tuple(cuts.expected(rows.get(name, 0))[part] for name in layout.classes)
+        counts[split] = tuple(taken.expected(rows.get(name, 0))[part] for name in layout.classes)
     sizes: dict[SplitName, int] = {}
     for split, listing in layout.listings.items():
         form = form_of(data, num_rows=listing.num_rows, stored_size=stored_size)

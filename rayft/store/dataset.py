@@ -18,7 +18,8 @@ from rayft.spec.size import parse_size
 from rayft.storage.location import Location
 from rayft.store.cache import ShardCache, cache_folder
 from rayft.store.rows import RowStore
-from rayft.store.splits import Cuts, Fold, Mask, Share, cut_rows
+from rayft.store.splits import Cuts, Fold, Share, cut_rows
+from rayft.store.units import Mask, joined_hashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +185,7 @@ def parts_of(store: RowStore, cuts: Cuts) -> dict[SplitName, Mask]:
     ids = np.flatnonzero(store.valid)
     parts = cut_rows(
         cuts,
-        hashes=store.group_hashes[ids],
+        hashes=joined_hashes(store.group_hashes[ids], store.content_hashes[ids]),
         labels=store.labels[ids],
         classes=store.manifest.classes,
     )

@@ -1,22 +1,21 @@
 """Which part of a source a row belongs to, decided by its class and the hash of its content.
 
-Rows that share a hash (equal contents, or members of a group) are one unit and never parted.
+Rows that share a hash are one unit and never parted (`rayft.store.units`).
 Within each class, units lie in the order of their hashes, which no seed and no order of files
 changes, and a part takes a stretch of them. When rows come or go, only units at the ends of
 their class's stretches may change their part. ADR 0019 says why.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from rayft.plan.facts import SplitName
-
-Mask = npt.NDArray[np.bool_]
+from rayft.store.units import Mask, Units, units_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,28 +57,6 @@ class Cuts:
         return counts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Units:
-    """Rows that must not be parted, sorted by class and then by hash."""
-
-    hashes: npt.NDArray[np.uint64]
-    """[U]"""
-    sizes: npt.NDArray[np.int64]
-    """[U] rows of each."""
-    classes: npt.NDArray[np.int64]
-    """[U] the class that most rows of a unit have, the first of several."""
-    of_row: npt.NDArray[np.int64]
-    """[N] the unit of each row."""
-
-    def stretches(self, among: Mask) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-        """Give each class, and the places of its units that are `among` [U], in their order."""
-        places = np.flatnonzero(among)
-        if not len(places):
-            return iter(())
-        names, starts = np.unique(self.classes[places], return_index=True)
-        return zip(names.tolist(), np.split(places, starts[1:]), strict=True)
-
-
 def cut_rows(
     cuts: Cuts,
     *,
@@ -118,16 +95,31 @@ def cut_rows(
     return splits
 
 
-def units_of(hashes: npt.NDArray[np.uint64], labels: npt.NDArray[np.integer]) -> Units:
-    """Return the units of rows with these hashes [N] and labels [N]."""
-    unique, of_row, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
-    classes = _classes_of_units(of_row, labels.astype(np.int64), len(unique))
-    order = np.argsort(classes, kind="stable")
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return Units(
-        hashes=unique[order], sizes=sizes[order], classes=classes[order], of_row=place[of_row]
-    )
+def folds_of(
+    cuts: Cuts,
+    *,
+    hashes: npt.NDArray[np.uint64],
+    labels: npt.NDArray[np.integer],
+    classes: Sequence[str],
+) -> npt.NDArray[np.int64]:
+    """Return the fold [N] that each row is in, -1 for a row of test.
+
+    Args:
+        cuts: with folds for validation; which of them validates plays no part.
+        hashes: [N] what must stay together shares one.
+        labels: [N] places in `classes`.
+        classes: names of the classes.
+    """
+    assert isinstance(cuts.validation, Fold)
+    units = units_of(hashes, labels)
+    left = np.ones(len(units.hashes), dtype=np.bool_)
+    if cuts.test is not None:
+        left &= ~_taken(cuts.test, units, left, classes=classes, start=0.0)
+    found = np.full(len(left), -1, dtype=np.int64)
+    for fold in range(cuts.validation.folds):
+        cut = replace(cuts.validation, fold=fold)
+        found[_taken(cut, units, left, classes=classes, start=0.0)] = fold
+    return found[units.of_row]
 
 
 def hash_places(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
@@ -138,22 +130,6 @@ def hash_places(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
 def row_hash(content: bytes | memoryview) -> int:
     """Return the 64-bit hash that rows and groups are known by."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
-
-
-def _classes_of_units(
-    of_row: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], num_units: int
-) -> npt.NDArray[np.int64]:
-    classes = np.empty(num_units, dtype=np.int64)
-    if num_units == len(labels):
-        classes[of_row] = labels
-        return classes
-    num_labels = int(labels.max()) + 1
-    pairs, counts = np.unique(of_row * num_labels + labels, return_counts=True)
-    units, names = np.divmod(pairs, num_labels)
-    # The last one written stays: the most frequent, and of those the first label.
-    order = np.lexsort((-names, counts, units))
-    classes[units[order]] = names[order]
-    return classes
 
 
 def _taken(

@@ -72,6 +72,24 @@ def test_every_recipe_validates_and_plans_unedited(photos: Path) -> None:
     assert "warning: the backbone starts from RANDOM" not in planned.stdout
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("2024", "2024"), ("2024-01-05", "2024-01-05"), ("null", "null"), ("x" * 200, "x" * 64)],
+)
+def test_a_run_may_be_called_as_any_folder_is(photos: Path, folder: str, name: str) -> None:
+    file = written(photos.rename(folder), "--backbone", BACKBONE)["spec"]
+
+    assert file == f"{name}.yaml"
+    assert load_spec(Path(file)).spec.name == name
+
+
+def test_the_steps_that_it_tells_are_those_of_an_epoch(photos: Path) -> None:
+    file = Path(written(photos, "--backbone", BACKBONE)["spec"])
+
+    # 60 images, less a fifth for validation and one for test, in batches of 8.
+    assert "# About 5 steps in an epoch;" in file.read_text()
+
+
 def test_auto_says_what_it_chose_and_why(photos: Path) -> None:
     found = init(photos, "--recipe", "auto", "--backbone", BACKBONE)
 

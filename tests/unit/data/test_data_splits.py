@@ -66,6 +66,31 @@ def test_folds_validate_every_row_once(photos: Photos, tmp_path: Path) -> None:
     assert len({split["train"].store.manifest.key for split in splits}) == 1
 
 
+def test_groups_with_an_image_in_common_stay_together(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    rows = []
+    for group in range(40):
+        label = ("bird", "cat")[group % 2]
+        for image in range(3):
+            name = f"{group}-{image}.png"
+            # The first image of four groups of a class is the same.
+            seed = group % 2 + 100 * (group // 8) if image == 0 else 1000 + 3 * group + image
+            (root / name).write_bytes(make_image_file(seed))
+            rows.append(f"{name},{label},{group}")
+    (root / "list.csv").write_text("\n".join(["image,label,who", *rows]))
+    source = {"kind": "csv", "path": "photos/list.csv", "group": "who"}
+
+    for fold in range(3):
+        spec = _spec(train=source, validation={"folds": 3, "fold": fold})
+        splits = open_dataset(_prepare(tmp_path, spec).ref).splits
+        store = splits["train"].store
+        for column in (store.group_hashes, store.content_hashes):
+            inside, outside = (set(column[splits[n].row_ids]) for n in ("train", "validation"))
+            assert not inside & outside
+        assert len(splits["train"]) + len(splits["validation"]) == 120
+
+
 class TestTooFewRowsForTheFolds:
     def test_the_class_and_its_count_are_named_before_anything_is_prepared(
         self, photos: Photos, tmp_path: Path
@@ -116,11 +141,43 @@ class TestTooFewRowsForTheFolds:
         with pytest.raises(DataError, match=r"cat has 6 in 3 groups"):
             _prepare(tmp_path, spec)
 
+    def test_a_large_test_share_leaves_few(self, photos: Photos, tmp_path: Path) -> None:
+        photos(per_class=40)
+        photos(classes=("dog",), per_class=8)
+        fields = {"validation": {"folds": 5, "fold": 0}, "test": {"fraction": 0.5}}
+
+        with pytest.raises(DataError, match="test leaves fewer: dog has 4") as caught:
+            _estimate(tmp_path, _spec(**fields))
+        assert "take 4 folds" in str(caught.value)
+
+    def test_rows_that_are_left_out_do_not_count(self, photos: Photos, tmp_path: Path) -> None:
+        photos(per_class=5)
+        (tmp_path / "list.csv").write_text("file\ncat/01.png\n")
+        spec = _spec(validation={"folds": 5, "fold": 0}, leave_out="list.csv")
+
+        with pytest.raises(DataError, match="there are fewer: cat has 4"):
+            _prepare(tmp_path, spec)
+
+    def test_a_class_whose_groups_belong_to_others_is_told(
+        self, photos: Photos, tmp_path: Path
+    ) -> None:
+        """Each dog is in a group with two cats, and groups fall where the cats do."""
+        root = photos(classes=("bird", "cat", "dog"), per_class=12)
+        rows = [f"{c}/{i:02d}.png,{c},{c}{i}" for c in ("bird",) for i in range(12)]
+        rows += [f"cat/{i:02d}.png,cat,cat{i // 2}" for i in range(12)]
+        rows += [f"dog/{i:02d}.png,dog,cat{i}" for i in (0, 1, 4)]
+        (root / "list.csv").write_text("\n".join(["image,label,who", *rows]))
+        source = {"kind": "csv", "path": "photos/list.csv", "group": "who"}
+
+        with pytest.raises(DataError, match=r"fewer: dog has 3, none of it in fold \d") as caught:
+            _estimate(tmp_path, _spec(train=source, validation={"folds": 3, "fold": 0}))
+        assert "take 2 folds" in str(caught.value)
+
     def test_a_test_share_takes_its_rows_first(self, photos: Photos, tmp_path: Path) -> None:
         photos(per_class=4)
         fields = {"validation": {"folds": 4, "fold": 0}, "test": {"fraction": 0.25}}
 
-        with pytest.raises(DataError, match="4 folds and the test share need") as caught:
+        with pytest.raises(DataError, match="test leaves fewer: bird has 3, cat has 3") as caught:
             _estimate(tmp_path, _spec(**fields))
         assert "take 3 folds" in str(caught.value)
         fields["validation"] = {"folds": 3, "fold": 0}

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayft.plan.facts import SplitName
-from rayft.store.splits import Cuts, Fold, Share, cut_rows, hash_places, row_hash, units_of
+from rayft.store.splits import Cuts, Fold, Share, cut_rows, folds_of, hash_places, row_hash
+from rayft.store.units import joined_hashes, units_of
 
 CLASSES = ("ant", "bee", "cat")
 Masks = dict[SplitName, npt.NDArray[np.bool_]]
@@ -51,6 +52,7 @@ def test_every_row_is_in_exactly_one_split_and_no_group_is_torn(
         assert not set(hashes[mask].tolist()) & set(hashes[~mask].tolist())
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.floats(0.01, 0.45), st.floats(0.01, 0.45))
 def test_a_stratified_share_is_exact_in_every_class(n: int, test: float, validation: float) -> None:
     labels = [0] * n + [1] * 57
@@ -210,6 +212,34 @@ def test_a_unit_counts_for_the_class_that_most_of_its_rows_have_or_the_first_of_
     found = dict(zip(units.hashes.tolist(), units.classes.tolist(), strict=True))
     assert found == {7: 1, 9: 1, 5: 0}
     assert dict(zip(units.hashes.tolist(), units.sizes.tolist(), strict=True)) == {7: 3, 9: 2, 5: 1}
+
+
+def test_rows_are_joined_by_chains_of_groups_and_contents() -> None:
+    groups = np.array([9, 9, 5, 5, 7, 3, 8], np.uint64)
+    contents = np.array([100, 101, 101, 102, 102, 103, 100], np.uint64)
+
+    assert joined_hashes(groups, contents).tolist() == [5, 5, 5, 5, 5, 3, 5]
+    assert joined_hashes(groups[:0], contents[:0]).tolist() == []
+
+
+def test_without_copies_across_groups_the_groups_alone_decide() -> None:
+    groups, contents = _hashes(30, of="group")[np.arange(90) % 30], _hashes(90)
+
+    assert np.array_equal(joined_hashes(groups, contents), groups)
+    assert joined_hashes(contents, contents) is contents
+
+
+@settings(deadline=None)
+@given(st.integers(2, 6), st.lists(st.integers(0, 2), min_size=1, max_size=80))
+def test_folds_are_those_that_each_run_cuts(number: int, labels: list[int]) -> None:
+    test, hashes = Share(fraction=0.2), _hashes(len(labels))
+    cuts = [Cuts(test=test, validation=Fold(folds=number, fold=fold)) for fold in range(number)]
+
+    found = folds_of(cuts[0], hashes=hashes, labels=np.array(labels), classes=CLASSES)
+
+    for fold, cut in enumerate(cuts):
+        assert np.array_equal(_cut(cut, labels)["validation"], found == fold)
+    assert np.array_equal(_cut(cuts[0], labels)["test"], found == -1)
 
 
 def test_the_smallest_and_the_largest_hash_have_a_place() -> None:
