@@ -5,7 +5,7 @@ the number of workers or on how rows are stored. About 300 bytes a row are kept.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self, final
 
 import numpy as np
@@ -25,7 +25,11 @@ _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _DARK, _LIGHT = 0.3, 0.95
 """Greys below and above which a pixel counts as dark and as light, white being 1."""
 
+_LEAST_SIDE = 8
+"""Pixels that bars leave of a side at least."""
+
 Floats = npt.NDArray[np.float32]
+Images = npt.NDArray[np.uint8]
 
 
 @final
@@ -54,6 +58,10 @@ class Measures:
     def __len__(self) -> int:
         return len(self.look)
 
+    def taken(self, places: npt.NDArray[np.int64]) -> Self:
+        """Return the measures of the rows at `places`, in that order."""
+        return replace(self, **{f.name: getattr(self, f.name)[places] for f in fields(self)})
+
     @classmethod
     def joined(cls, parts: list[Self], *, channels: int = RGB) -> Self:
         """Return the measures of several lots of rows as one; of no row without parts."""
@@ -78,20 +86,55 @@ def measure_rows(
         on_rows: called with the number of rows of each block as it is done.
     """
     step = max(1, PIXELS_AT_ONCE // store.stored_size**2)
+    padded = store.manifest.resize == "pad"
     parts = []
     for start in range(0, len(row_ids), step):
         ids = row_ids[start : start + step]
-        parts.append(measure_images(gather_images(store, ids, threads=threads)))
+        parts.append(measure_images(gather_images(store, ids, threads=threads), padded=padded))
         on_rows(len(ids))
     return Measures.joined(parts, channels=store.manifest.channels)
 
 
-def measure_images(images: npt.NDArray[np.uint8]) -> Measures:
+def measure_images(images: Images, *, padded: bool = False) -> Measures:
     """Measure a block of images [N, S, S, C].
 
     Brightness and looks are those of the first three channels as red, green and blue, or of the
     first alone where there are fewer; contrast and colour are of all.
+
+    Args:
+        images: the block.
+        padded: whether the images were made square by black bars, which are no part of them.
     """
+    if not padded or not len(images):
+        return _measured(images)
+    boxes, number = np.unique(_boxes(images), axis=0, return_inverse=True)
+    members = [np.flatnonzero(number.reshape(-1) == box) for box in range(len(boxes))]
+    parts = [
+        _measured(images[rows, top:bottom, left:right])
+        for (top, bottom, left, right), rows in zip(boxes.tolist(), members, strict=True)
+    ]
+    return Measures.joined(parts).taken(np.argsort(np.concatenate(members)))
+
+
+def _boxes(images: Images) -> npt.NDArray[np.int64]:
+    """Return [N, 4]: first and last row and column, each end exclusive, that bars leave.
+
+    Bars are black and lie above and below or on both sides. What would leave less than 8 pixels
+    is no bar.
+    """
+    size, is_drawn = images.shape[1], images.any(axis=3)
+    boxes = np.tile(np.array([0, size, 0, size]), (len(images), 1))
+    for first, drawn in ((0, is_drawn.any(axis=2)), (2, is_drawn.any(axis=1))):
+        blank = np.stack([drawn.argmax(axis=1), drawn[:, ::-1].argmax(axis=1)])
+        # Where they cannot be equal, one of the two is a pixel wider.
+        bars = np.minimum(blank, blank.min(axis=0) + 1)
+        bars[:, size - bars.sum(axis=0) < _LEAST_SIDE] = 0
+        boxes[:, first] += bars[0]
+        boxes[:, first + 1] -= bars[1]
+    return boxes
+
+
+def _measured(images: Images) -> Measures:
     pixels = images.astype(np.float32)
     grey = pixels[..., :RGB] @ _GREY if images.shape[3] >= RGB else pixels[..., 0]
     small = _reduced(grey)
@@ -118,9 +161,8 @@ def _laplacian(grey: Floats) -> Floats:
 
 def _reduced(grey: Floats) -> Floats:
     """Return [N, 32, 32]: the mean of the area under each cell, for any size of image."""
-    weights = _area_weights(grey.shape[1])
-    across: Floats = grey @ weights.T
-    reduced: Floats = weights @ across
+    across: Floats = grey @ _area_weights(grey.shape[2]).T
+    reduced: Floats = _area_weights(grey.shape[1]) @ across
     return reduced
 
 

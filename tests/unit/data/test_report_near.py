@@ -130,6 +130,36 @@ def test_measures_of_known_pictures_at_any_size(size: int) -> None:
     assert found.sharpness[1:].tolist() == pytest.approx([0, 0], abs=1e-3)
 
 
+def test_bars_beside_a_picture_are_no_part_of_it() -> None:
+    """Four pictures of three shapes, each made square by bars, are measured as if stretched."""
+    kinds = [(48, 20), (48, 48), (21, 48), (48, 20)]
+    pictures = [picture(seed).resize(kind) for seed, kind in enumerate(kinds)]
+    padded = np.zeros((4, 48, 48, 3), np.uint8)
+    for place, (image, (width, height)) in enumerate(zip(pictures, kinds, strict=True)):
+        top, left = (48 - height) // 2, (48 - width) // 2
+        padded[place, top : top + height, left : left + width] = np.asarray(image)
+
+    found = measure_images(padded, padded=True)
+    stretched = measure_images(_stored(*pictures))
+
+    assert found.brightness == pytest.approx(stretched.brightness, abs=0.01)
+    assert found.contrast == pytest.approx(stretched.contrast, abs=0.02)
+    assert found.dark == pytest.approx(stretched.dark, abs=0.05)
+    assert found.colour == pytest.approx(stretched.colour, abs=0.01)
+    assert (np.bitwise_count(found.look ^ stretched.look) <= 8).all()
+    assert measure_images(padded).brightness[0] < 0.6 * found.brightness[0]
+
+
+def test_a_black_picture_and_a_thin_one_are_measured_whole() -> None:
+    images = np.zeros((2, 48, 48, 3), np.uint8)
+    images[1, 22:26] = 200
+
+    found, whole = measure_images(images, padded=True), measure_images(images)
+
+    assert np.array_equal(found.brightness, whole.brightness)
+    assert np.array_equal(found.thumb, whole.thumb)
+
+
 def test_a_row_is_measured_by_itself() -> None:
     images = _stored(*(picture(seed) for seed in range(9)))
     whole = measure_images(images)
