@@ -188,10 +188,15 @@ def _phase_lines(plan: RunPlan, phase: PhasePlan) -> list[str]:
         lines.append(f"    {names:<{width}}  {num_params:>13,} parameters  {rate}")
     if phase.prefix:
         lines += [f"    {line}" for line in _prefix_lines(phase.prefix)]
-    until = plan.spec.phases[phase.index].until
-    if until:
+    if until := plan.spec.phases[phase.index].until:
         epochs = _count(until.patience, "epoch")
-        lines.append(f"    ends earlier when {until.plateau} has not improved for {epochs}")
+        # The first epoch is the best so far, and after the last there is nothing left to save.
+        if until.patience + 2 > phase.num_epochs:
+            lines.append(
+                f"    too short to end earlier: {epochs} without improvement come too late"
+            )
+        else:
+            lines.append(f"    ends earlier when {until.plateau} has not improved for {epochs}")
     return lines
 
 

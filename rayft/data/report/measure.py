@@ -122,7 +122,8 @@ def _boxes(images: Images) -> npt.NDArray[np.int64]:
     Bars are black and lie above and below or on both sides. What would leave less than 8 pixels
     is no bar.
     """
-    size, is_drawn = images.shape[1], images.any(axis=3)
+    size = images.shape[1]
+    is_drawn: npt.NDArray[np.bool_] = images.any(axis=3)
     boxes = np.tile(np.array([0, size, 0, size]), (len(images), 1))
     for first, drawn in ((0, is_drawn.any(axis=2)), (2, is_drawn.any(axis=1))):
         blank = np.stack([drawn.argmax(axis=1), drawn[:, ::-1].argmax(axis=1)])

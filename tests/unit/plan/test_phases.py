@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rayft.cli.show_plan import plan_lines
 from rayft.errors import SpecError
 from rayft.plan.run_plan import RunPlan
 
@@ -77,6 +78,23 @@ def test_each_thaw_has_the_schedule_and_the_rule_of_its_phase(planned: Planned) 
     assert all(phase.schedule.factor(3) == 1 > phase.schedule.factor(2) for phase in plan.phases)
     assert all(one.until == plan.spec.phases[0].until for one in plan.spec.phases)
     assert plan.spec.phases[0].until is not None
+
+
+def test_the_plan_says_which_thaws_a_plateau_can_end(planned: Planned) -> None:
+    """Five thaws of one epoch each, and a last one of 4 or of 3 epochs."""
+    until = {"plateau": "validation/loss", "patience": 2}
+    for length, can_end in (("9 epochs", 1), ("8 epochs", 0)):
+        plan = planned(phases=[phase(unfreeze={}, until=until, **{"for": length})])
+
+        lines = plan_lines(plan)
+
+        told = [line.strip() for line in lines if "earlier" in line]
+        assert told.count("ends earlier when validation/loss has not improved for 2 epochs") == (
+            can_end
+        )
+        assert sum(line.startswith("too short to end earlier: 2 epochs") for line in told) == (
+            6 - can_end
+        )
 
 
 def test_without_heads_the_topmost_group_trains_first(planned: Planned) -> None:
