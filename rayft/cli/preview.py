@@ -15,10 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 from rayft.cli.command import Output
 from rayft.cli.progress import Progress
 from rayft.errors import DataError, Problem, SpecError
+from rayft.plan.borders import check_borders
 from rayft.plan.facts import SplitName
 from rayft.runtime.launch import connect_if_told, start_ray
 from rayft.runtime.nodes import check_nodes
-from rayft.runtime.preflight import Places, places_of, prepare_rows
+from rayft.runtime.preflight import Places, input_size, places_of, prepare_rows
 from rayft.runtime.preview import Preview, is_prepared, preview
 from rayft.spec.load import load_spec
 from rayft.spec.run import RunSpec
@@ -59,6 +60,8 @@ def write_preview(
     spec = out.loaded.spec
     places = places_of(spec)
     check_storage(places.storage_path, setting="storage_path")
+    if options.split == "train":
+        check_borders(spec.augment, image_size=input_size(spec))
     with Progress(out.console) as progress:
         prepared = prepare_rows(
             spec, places, use_ray=_takes_ray(spec, places), on_rows=progress.on_rows

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rayft.plan.batching import BatchPlan, plan_batches
+from rayft.plan.borders import check_borders
 from rayft.plan.class_weights import ClassWeights, plan_class_weights
 from rayft.plan.device import check_augmentation, check_batch_norm, plan_precision, rows_per_device
 from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
@@ -123,6 +124,7 @@ def make_plan(
         SpecError: the spec does not fit the model or the data.
         ClusterError: the cluster cannot reach what the workers need.
     """
+    check_borders(spec.augment, image_size=model.image_size)
     resources = plan_resources(spec, cluster)
     precision, precision_reason = plan_precision(spec, cluster, speeds)
     steps_per_epoch = -(-data.num_rows("train") // spec.global_batch_size)

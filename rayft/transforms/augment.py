@@ -13,10 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rayft.errors import Problem, SpecError
+from rayft.plan.borders import check_borders
 from rayft.spec.augment import AugmentSpec
-from rayft.spec.augment_motion import RandomCrop
-from rayft.spec.augment_tone import GaussianBlur
 from rayft.spec.data import RGB
 from rayft.transforms.blocks import run_in_blocks
 from rayft.transforms.build import make_operation
@@ -191,7 +189,7 @@ def make_augmentation(
     Raises:
         SpecError: an image is too small for its border to be mirrored as far as an operation needs.
     """
-    _check_borders(specs, image_size)
+    check_borders(specs, image_size=image_size)
     operations = tuple(make_operation(spec, image_size=image_size) for spec in specs)
     return Augmentation(operations=operations, image_size=image_size, seed=seed)
 
@@ -217,31 +215,3 @@ def center_crop(images: Images, size: int) -> Images:
         )
     top, left = round((height - size) / 2), round((width - size) / 2)
     return images[:, top : top + size, left : left + size]
-
-
-def _check_borders(specs: tuple[AugmentSpec, ...], image_size: int) -> None:
-    problems = [
-        problem
-        for place, spec in enumerate(specs)
-        if (problem := _border_problem(spec, f"augment.{place}", image_size))
-    ]
-    if problems:
-        raise SpecError(*problems)
-
-
-def _border_problem(spec: AugmentSpec, where: str, image_size: int) -> Problem | None:
-    match spec:
-        case RandomCrop(padding_mode="reflect", padding=padding) if padding >= image_size:
-            return Problem(
-                f"{where}.padding",
-                f"{padding} pixels cannot be mirrored from an image of {image_size} pixels",
-                f"set it to {image_size - 1} or less, or set padding_mode to constant",
-            )
-        case GaussianBlur(kernel_size=size) if size // 2 >= image_size:
-            return Problem(
-                f"{where}.kernel_size",
-                f"half of {size} pixels cannot be mirrored from an image of {image_size} pixels",
-                f"set it to {2 * image_size - 1} or less",
-            )
-        case _:
-            return None

@@ -199,6 +199,7 @@ def test_what_cannot_be_shown_is_refused_with_code_2(
     assert what in found.stderr
     assert "fix: " in found.stderr
     assert not (tmp_path / "sheet.png").exists()
+    assert "preparing rows" not in found.output
 
 
 def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -69,6 +69,31 @@ def test_augmenting_on_a_device_without_wide_numbers_is_refused(
     )
 
 
+MIRRORS = [
+    {"kind": "random_crop", "padding": 40, "padding_mode": "reflect"},
+    {"kind": "gaussian_blur", "kernel_size": 99},
+]
+
+
+@pytest.mark.parametrize("augment_on", ["host", "device"])
+def test_a_border_that_an_image_cannot_mirror_is_refused(planned: Planned, augment_on: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        planned(augment=MIRRORS, augment_on=augment_on)
+
+    assert str(caught.value) == (
+        "augment.0.padding: 40 pixels cannot be mirrored from an image of 32 pixels\n"
+        "  fix: set it to 31 or less, or set padding_mode to constant\n"
+        "augment.1.kernel_size: half of 99 pixels cannot be mirrored from an image of 32 pixels\n"
+        "  fix: set it to 63 or less"
+    )
+
+
+def test_a_phase_scales_its_images_after_their_borders_were_mirrored(planned: Planned) -> None:
+    mirrors = {"kind": "random_crop", "padding": 31, "padding_mode": "reflect"}
+
+    planned(augment=[mirrors], phases=smaller(16))
+
+
 def test_a_plan_travels_to_workers(planned: Planned) -> None:
     plan = planned()
 

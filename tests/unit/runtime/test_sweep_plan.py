@@ -98,3 +98,23 @@ def test_a_trial_that_is_over_need_not_be_possible(
     plan = plan_trials(loaded, planner, use_ray=False, on_rows=unheard)
 
     assert [unit.trials for unit in planner.units(plan.points)] == [(0,)]
+
+
+def test_a_trial_whose_images_are_too_small_is_known_beforehand(tmp_path: Path) -> None:
+    blur = {"kind": "gaussian_blur", "kernel_size": 5}
+    run = make_spec(storage_path=str(tmp_path), augment=[blur])
+    loaded = sweep_from_data(
+        {
+            "name": "sweep",
+            "storage_path": str(tmp_path),
+            "run": run.model_dump(mode="json", by_alias=True),
+            "space": {"augment.0.kernel_size": "choice([5, 99])"},
+            "search": {"kind": "grid"},
+        }
+    )
+
+    plan = plan_sweep(loaded, on_rows=unheard)
+
+    assert plan.problems == {
+        1: "augment.0.kernel_size: half of 99 pixels cannot be mirrored from an image of 32 pixels"
+    }
