@@ -13,11 +13,11 @@ class ColorJitter(Spec):
 
     kind: Literal["color_jitter"]
     brightness: NonNegative = 0.0
-    """Factor drawn from 1 - b to 1 + b."""
+    """Factor drawn from 1 - b, 0 at least, to 1 + b."""
     contrast: NonNegative = 0.0
-    """Factor drawn from 1 - c to 1 + c, around the image's mean grey."""
+    """Factor drawn from 1 - c, 0 at least, to 1 + c, around the image's mean grey."""
     saturation: NonNegative = 0.0
-    """Factor drawn from 1 - s to 1 + s, around the grey image."""
+    """Factor drawn from 1 - s, 0 at least, to 1 + s, around the grey image."""
     hue: float = Field(default=0.0, ge=0, le=0.5)
     """Shift drawn from -h to +h, where 1 is a full turn of the colour wheel."""
 

@@ -59,11 +59,14 @@ class JitterColor:
             as_rgb = images.repeat(1, 1, 1, _NUM_CHANNELS)
             return self(as_rgb, draws)[..., :1].contiguous()
         check_rgb(images, "color_jitter")
-        spread = (self.brightness, self.contrast, self.saturation, self.hue)
-        factors = (1, 1, 1, 0) + (2 * draws - 1) * spread
-        if any(spread[:3]):
-            images = blend_colors(images, factors[:, :3].clip(min=0))
-        return shift_hue(images, factors[:, 3]) if self.hue else images
+        if self.brightness or self.contrast or self.saturation:
+            images = blend_colors(images, self._factors(draws[:, :3]))
+        return shift_hue(images, (2 * draws[:, 3] - 1) * self.hue) if self.hue else images
+
+    def _factors(self, draws: Uniforms) -> NDArray[np.float64]:
+        """Return factors [B, 3]; a range that would reach below 0 begins there, and stays even."""
+        spread = np.array((self.brightness, self.contrast, self.saturation))
+        return np.where(spread > 1, (1 + spread) * draws, 1 + (2 * draws - 1) * spread)
 
 
 def shift_hue(images: Pixels, turns: NDArray[np.float64]) -> Pixels:

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
+from torchvision.transforms import v2
 
+from rayft.transforms.blend import blend_colors
 from rayft.transforms.color import JitterColor, to_grey
 
 NUM_ROWS = 24
@@ -74,6 +76,21 @@ def test_spreads_above_one_stop_at_factor_zero() -> None:
     assert not JitterColor(**OFF | {"brightness": 1.5})(IMAGES, lowest).any()
     grey = JitterColor(**OFF | {"saturation": 1.5})(IMAGES, lowest)
     assert (grey == grey[..., :1]).all()
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_factors_are_spread_evenly_over_torchvisions_range(column: int, spread: float) -> None:
+    setting = list(OFF)[column]
+    jitter = JitterColor(**OFF | {setting: spread})
+
+    changed = jitter(IMAGES, DRAWS)
+
+    low, high = getattr(v2.ColorJitter(**{setting: spread}), setting)
+    factors = np.ones((NUM_ROWS, 3))
+    factors[:, column] = low + (high - low) * DRAWS[:, column]
+    assert np.array_equal(changed, blend_colors(IMAGES, factors))
+    assert np.array_equal(changed, jitter(torch.from_numpy(IMAGES), DRAWS).numpy())
 
 
 def test_images_without_three_channels_are_refused() -> None:
