@@ -105,7 +105,8 @@ def preview(  # noqa: PLR0913, PLR0917  each is an option
     overrides: Overrides = None,
     rows: Annotated[int, typer.Option(help="Rows to show, of as many classes as can be.")] = 8,
     views: Annotated[
-        int | None, typer.Option(help="Epochs to show of training rows; 6 by default.")
+        int | None,
+        typer.Option(help="Epochs to show of training rows, uses if balanced; 6 by default."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")] = Path(
         "preview.png"

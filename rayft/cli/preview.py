@@ -108,6 +108,14 @@ def header(spec: RunSpec, found: Preview, split: SplitName) -> list[str]:
         lines.append("no augmentation: every epoch sees the same")
     if spec.mix:
         lines.append(f"before {' and '.join(mix.kind for mix in spec.mix)}")
+    lines += [
+        f"before phase {phase.name} scales them to {phase.image_size} x {phase.image_size}"
+        for phase in spec.phases
+        if phase.image_size is not None
+    ]
+    if spec.data.order == "balanced":
+        told = "each row's uses from the first, however many fall into an epoch"
+        lines.append(f"order balanced: {told}")
     return lines
 
 

@@ -1,5 +1,6 @@
 """What training would see: some rows as they are stored, and their augmented views."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,15 @@ from numpy.typing import NDArray
 from rayft.data.prepare import PreparedDataset, estimate_dataset
 from rayft.errors import DataError, Problem
 from rayft.feed.gather import gather_images
+from rayft.feed.order import Ids, balanced_order
+from rayft.feed.prepare import training_rows
+from rayft.feed.tickets import TrainingRows
 from rayft.plan.facts import SplitName
 from rayft.plan.storage import stored_size
 from rayft.plan.views import views_of_epochs
 from rayft.runtime.preflight import Places, facts_of_model, input_size
 from rayft.spec.run import RunSpec
-from rayft.store.dataset import open_dataset
+from rayft.store.dataset import Split, open_dataset
 from rayft.transforms.augment import center_crop, make_augmentation
 
 Images = NDArray[np.uint8]
@@ -30,10 +34,11 @@ class Preview:
     stored: Images
     """[n, S, S, C] as the row store holds them."""
     views: Images
-    """[V, n, H, H, C]: what the model is shown, before `mix`."""
+    """[V, n, H, H, C]: what the model is shown, before `mix` and scaling in a phase."""
     seen_in: tuple[str, ...]
-    """[V], `epoch 0`, `epoch 1` ... of training rows, `evaluation` of others; `epoch 4, as 0` where
-    an epoch takes the views of an earlier one again."""
+    """[V], `epoch 0`, `epoch 1` ... of training rows, `use 0`, `use 1` ... of each one in the
+    balanced order, `evaluation` of others; `epoch 4, as 0` where the views of an earlier one come
+    again."""
 
 
 def is_prepared(spec: RunSpec, places: Places) -> bool:
@@ -66,7 +71,8 @@ def preview(
         prepared: its dataset.
         split: where the rows come from.
         num_rows: rows, of as many classes as there are.
-        num_views: epochs, from the first; other splits than `train` have one view only.
+        num_views: epochs, from the first, or uses of each row in the balanced order; other splits
+            than `train` have one view only.
 
     Raises:
         DataError: there is no such split.
@@ -87,11 +93,10 @@ def preview(
     size = input_size(spec)
     if split == "train":
         augment = make_augmentation(spec.augment, image_size=size, seed=spec.seed)
+        numbers = _views(spec, prepared, rows, row_ids, num_views)
         views = {
-            f"epoch {epoch}" + (f", as {view}" if view != epoch else ""): augment(
-                stored, row_ids, epoch=view
-            )
-            for epoch, view in enumerate(_views(spec, prepared, num_views))
+            _title(spec, column, number): augment(stored, row_ids, epoch=number)
+            for column, number in enumerate(numbers)
         }
     else:
         views = {"evaluation": center_crop(stored, size)}
@@ -104,12 +109,49 @@ def preview(
     )
 
 
-def _views(spec: RunSpec, prepared: PreparedDataset, num_epochs: int) -> list[int]:
-    """Return the view of each row that an epoch takes; epochs after the last go on like it."""
+def _views(
+    spec: RunSpec, prepared: PreparedDataset, rows: Split, row_ids: Ids, num_views: int
+) -> NDArray[np.int64]:
+    """Return the views [V, n] of rows in the epochs of the run, or in their uses if balanced.
+
+    What comes after the last epoch goes on like it.
+    """
     in_turn = views_of_epochs(spec, facts_of_model(spec, prepared.facts), prepared.facts)
+    if spec.data.order == "balanced":
+        return _views_of_uses(spec, in_turn, training_rows(rows), row_ids, num_views)
     last = len(in_turn) - 1
-    numbers = [in_turn[min(epoch, last)] for epoch in range(num_epochs)]
-    return [epoch % number if number else epoch for epoch, number in enumerate(numbers)]
+    numbers = [in_turn[min(epoch, last)] for epoch in range(num_views)]
+    views = [epoch % number if number else epoch for epoch, number in enumerate(numbers)]
+    return np.repeat(np.array(views)[:, None], len(row_ids), axis=1)
+
+
+def _views_of_uses(
+    spec: RunSpec,
+    in_turn: Sequence[int | None],
+    rows: TrainingRows,
+    row_ids: Ids,
+    num_uses: int,
+) -> NDArray[np.int64]:
+    """Return the views [V, n]; those of a use depend on the epoch that it falls into."""
+    uses = np.arange(num_uses)
+    # Where there is no end of views, a use's number stays as it is.
+    views = np.repeat((uses % (in_turn[-1] or num_uses))[:, None], len(row_ids), axis=1)
+    place = {row_id: number for number, row_id in enumerate(row_ids.tolist())}
+    for epoch, number in enumerate(in_turn):
+        if number == in_turn[-1]:
+            continue
+        order = balanced_order(rows.row_ids, rows.labels, seed=spec.seed, epoch=epoch)
+        shown = np.isin(order.row_ids, row_ids) & (order.views < num_uses)
+        columns = [place[row_id] for row_id in order.row_ids[shown].tolist()]
+        use = order.views[shown]
+        views[use, columns] = use % (number or num_uses)
+    return views
+
+
+def _title(spec: RunSpec, column: int, views: NDArray[np.int64]) -> str:
+    name = f"{'use' if spec.data.order == 'balanced' else 'epoch'} {column}"
+    again = int(views[0]) != column and (views == views[0]).all()
+    return f"{name}, as {views[0]}" if again else name
 
 
 def _first_of_each_class(

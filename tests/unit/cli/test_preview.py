@@ -1,6 +1,7 @@
 """`rayft preview` as people and scripts see it, and the pixels of the sheet."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -90,22 +91,72 @@ def test_views_are_the_bytes_that_training_sees(
 
     found = preview(spec, ready, split="train", num_rows=7, num_views=num_views)
 
+    epochs = list(seen_in_each_epoch(spec, ready))
+    assert len(epochs) == num_views
+    for images, views in zip(epochs, found.views, strict=True):
+        for row_id, view in zip(found.row_ids.tolist(), views, strict=True):
+            assert images[row_id] == [view.tobytes()]
+    assert found.seen_in == titles
+
+
+def uneven() -> Iterator[Any]:
+    """Yield the harness's pictures, 36 of a common class and 4 of a rare one."""
+    for number, row in enumerate(pictures(40)):
+        yield {**row, "label": "common" if number < 36 else "rare"}
+
+
+UNEVEN = {
+    "data": {
+        "train": {"kind": "python", "function": f"{__name__}:uneven"},
+        "image_size": SIZE,
+        "order": "balanced",
+    },
+    "global_batch_size": 8,
+}
+ALL = {"name": "all", "train": ["all", "heads"], "for": "2 epochs", "lr": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("changes", "title"),
+    [
+        ({"phases": [ALL]}, "use 4"),
+        ({"phases": [PROBE], "cache": {"views": 3}}, "use 4, as 1"),
+        ({"phases": [PROBE, ALL], "cache": {"views": 3}}, "use 4"),
+    ],
+)
+def test_in_the_balanced_order_views_are_those_of_the_uses_of_each_row(
+    tmp_path: Path, changes: dict[str, Any], title: str
+) -> None:
+    spec = make_spec(**UNEVEN, **changes)
+    ready = prepared(spec, tmp_path)
+
+    found = preview(spec, ready, split="train", num_rows=40, num_views=30)
+
+    assert found.seen_in[4] == title
+    used = dict.fromkeys(found.row_ids.tolist(), 0)
+    for images in seen_in_each_epoch(spec, ready):
+        for place, row_id in enumerate(found.row_ids.tolist()):
+            first, last = used[row_id], used[row_id] + len(images[row_id])
+            shown = [view.tobytes() for view in found.views[first:last, place]]
+            assert sorted(shown) == sorted(images[row_id])
+            used[row_id] = last
+    assert max(used.values()) >= 10
+
+
+def seen_in_each_epoch(spec: RunSpec, ready: PreparedDataset) -> Iterator[dict[int, list[bytes]]]:
+    """Yield what training sees of each row in an epoch, as often as it is used."""
     plan = make_test_plan(spec, ready)
     split = open_dataset(ready.ref).splits["train"]
-    seen: dict[tuple[int, int], np.ndarray] = {}
+    seen: dict[int, dict[int, list[bytes]]] = defaultdict(lambda: defaultdict(list))
     for phase in plan.phases:
         prepare = make_training_prepare(plan, phase, split, threads=1)
         for shards in training_tickets(plan, phase, training_rows(split), rank=0):
             for ticket in shards:
-                batch = prepare(ticket)
-                assert batch.images is not None
-                for row_id, image in zip(ticket.row_ids.tolist(), batch.images, strict=True):
-                    seen[ticket.epoch, row_id] = image
-    assert {epoch for epoch, _ in seen} == set(range(num_views))
-    for epoch, views in enumerate(found.views):
-        for row_id, view in zip(found.row_ids.tolist(), views, strict=True):
-            assert np.array_equal(view, seen[epoch, row_id])
-    assert found.seen_in == titles
+                images = prepare(ticket).images
+                assert images is not None
+                for row_id, image in zip(ticket.row_ids.tolist(), images, strict=True):
+                    seen[ticket.epoch][row_id].append(image.tobytes())
+    yield from seen.values()
 
 
 def test_rows_are_of_as_many_classes_as_can_be(tmp_path: Path) -> None:
@@ -164,6 +215,25 @@ def test_the_header_names_the_operations_and_their_settings(tmp_path: Path) -> N
     ]
     assert header(make_spec(augment=[]), found, "train")[1] == (
         "no augmentation: every epoch sees the same"
+    )
+
+
+def test_the_header_says_what_becomes_of_the_views_after_it(tmp_path: Path) -> None:
+    spec = make_spec(mix=[{"kind": "mixup"}], phases=[PROBE | {"image_size": 16}, TOP], augment=[])
+    found = preview(spec, prepared(spec, tmp_path), split="train", num_rows=3, num_views=1)
+
+    assert header(spec, found, "train")[2:] == [
+        "before mixup",
+        "before phase probe scales them to 16 x 16",
+    ]
+
+
+def test_the_header_of_a_balanced_order_says_that_uses_are_shown(tmp_path: Path) -> None:
+    spec = make_spec(**UNEVEN)
+    found = preview(spec, prepared(spec, tmp_path), split="train", num_rows=3, num_views=1)
+
+    assert header(spec, found, "train")[-1] == (
+        "order balanced: each row's uses from the first, however many fall into an epoch"
     )
 
 
