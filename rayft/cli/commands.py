@@ -1,17 +1,16 @@
 """The commands that need more than the spec."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rayft.cli.command import Output
 from rayft.cli.data_report import prepare_and_report
+from rayft.cli.output_file import check_output_file
 from rayft.cli.plan_json import plan_json
 from rayft.cli.progress import Progress
 from rayft.cli.show_plan import print_plan
 from rayft.cli.show_result import print_report, print_result
-from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
 from rayft.runtime.data_report import ReportRequest
 from rayft.runtime.evaluate import evaluate
@@ -95,10 +94,8 @@ def evaluate_checkpoint(
     path: str, overrides: Sequence[str], split: SplitName, file: Path | None, out: Output
 ) -> None:
     """Evaluate a checkpoint and print the report."""
-    if file is not None and not os.access(file.parent, os.W_OK):
-        raise DataError(
-            Problem(str(file), "its folder is not there or not writable", "choose another file")
-        )
+    if file is not None:
+        check_output_file(file, option="--report", such_as="report.json")
     with Progress(out.console) as progress:
         found = evaluate(path, split=split, overrides=overrides, on_rows=progress.on_rows)
     print_report(found, out.console)

@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rayft.cli.command import Output
+from rayft.cli.output_file import check_output_file
 from rayft.cli.progress import Progress
-from rayft.errors import DataError, Problem, SpecError
+from rayft.errors import Problem, SpecError
 from rayft.plan.borders import check_borders
 from rayft.plan.facts import SplitName
 from rayft.runtime.launch import connect_if_told, start_ray
@@ -190,7 +190,4 @@ def _check(options: PreviewOptions) -> None:
         problems.append(Problem("--views", what, "remove it"))
     if problems:
         raise SpecError(*problems)
-    folder = options.output.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        what = "its folder is not there or not writable"
-        raise DataError(Problem(str(options.output), what, "choose another file with --output"))
+    check_output_file(options.output, option="--output", such_as="preview.png")

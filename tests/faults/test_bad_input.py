@@ -232,6 +232,16 @@ def test_evaluate_refuses_what_is_no_checkpoint_and_a_split_that_is_not_there(pl
     assert "has no test split; it has train, validation" in no_split.stderr
 
 
+def test_evaluate_writes_no_report_over_a_folder(tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["evaluate", "results/run", "--report", str(tmp_path)])
+
+    assert found.exit_code == 2
+    assert found.stderr == (
+        f"error: --report: {tmp_path} is a folder\n"
+        f"  fix: name a file in it, such as {tmp_path / 'report.json'}\n"
+    )
+
+
 def test_evaluate_tells_figures_classes_and_the_rows_by_name(place: Path) -> None:
     trained = run("train", GOOD)[2]
 

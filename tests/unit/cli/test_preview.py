@@ -272,6 +272,20 @@ def test_what_cannot_be_shown_is_refused_with_code_2(
     assert "preparing rows" not in found.output
 
 
+@pytest.mark.parametrize("folder", ["", "."])
+def test_a_folder_is_no_place_for_the_sheet(spec_file: Path, tmp_path: Path, folder: str) -> None:
+    output = folder or tmp_path
+
+    found = call(spec_file, "-o", output)
+
+    assert found.exit_code == 2, found.output
+    assert found.stderr == (
+        f"error: --output: {output} is a folder\n"
+        f"  fix: name a file in it, such as {Path(output) / 'preview.png'}\n"
+    )
+    assert "preparing rows" not in found.output
+
+
 def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
     file = write_spec(
         tmp_path,
