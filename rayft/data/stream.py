@@ -30,6 +30,7 @@ from rayft.feed.tickets import Ticket, TrainingRows, training_tickets
 from rayft.plan.facts import SplitName
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.plan.storage import traveling_size
+from rayft.spec.mix import acting
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import Dataset, DatasetRef, Split, open_dataset
 
@@ -168,7 +169,7 @@ def _regroup(
         for ticket in shards:
             pending, wanted = None, ticket.row_ids
             if spec.augment_on == "device":
-                pending = pending_of(ticket, split, mixes=bool(spec.mix))
+                pending = pending_of(ticket, split, mixes=bool(acting(spec.mix)))
                 wanted = pending.rows.row_ids
             columns = rows.take(len(wanted))
             if not np.array_equal(columns["row_ids"], wanted):

@@ -11,6 +11,7 @@ from torch import Tensor
 from rayft.feed.pending import Pending
 from rayft.feed.prepare import Mix
 from rayft.plan.run_plan import RunPlan
+from rayft.spec.mix import acting
 from rayft.transforms.augment import Augmentation, make_augmentation
 from rayft.transforms.mix import Mixing
 from rayft.transforms.operation import moved
@@ -51,4 +52,5 @@ def make_device_views(plan: RunPlan) -> DeviceViews | None:
     if spec.augment_on == "host":
         return None
     augment = make_augmentation(spec.augment, image_size=plan.model.image_size, seed=spec.seed)
-    return DeviceViews(augment, Mixing(spec.mix, spec.seed) if spec.mix else None)
+    mixes = acting(spec.mix)
+    return DeviceViews(augment, Mixing(mixes, spec.seed) if mixes else None)

@@ -17,6 +17,7 @@ from rayft.feed.pending import Pending, each_once, pending_of
 from rayft.feed.tickets import Ticket, TrainingRows
 from rayft.plan.prefix import PrefixPlan
 from rayft.plan.run_plan import PhasePlan, RunPlan
+from rayft.spec.mix import acting
 from rayft.spec.run import RunSpec
 from rayft.store.dataset import Split
 from rayft.transforms.augment import center_crop, make_augmentation
@@ -82,7 +83,8 @@ def make_training_prepare(
     if spec.augment_on == "device":
         return _make_pending_prepare(spec, split, threads=threads, after=after, prefix=prefix)
     augment = make_augmentation(spec.augment, image_size=plan.model.image_size, seed=spec.seed)
-    mixing = Mixing(spec.mix, spec.seed) if spec.mix else None
+    mixes = acting(spec.mix)
+    mixing = Mixing(mixes, spec.seed) if mixes else None
 
     def views(rows: RowViews) -> NDArray[np.uint8]:
         images = gather_images(split.store, rows.row_ids, threads=threads)
@@ -122,7 +124,7 @@ def _make_pending_prepare(
     prefix: PrefixPlan | None,
 ) -> Prepare:
     def prepare(ticket: Ticket) -> Batch:
-        pending = pending_of(ticket, split, mixes=bool(spec.mix))
+        pending = pending_of(ticket, split, mixes=bool(acting(spec.mix)))
         images = gather_images(split.store, pending.rows.row_ids, threads=threads)
         after(ticket)
         labels = split.labels_of(ticket.row_ids)

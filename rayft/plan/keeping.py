@@ -106,7 +106,7 @@ def _check_required(spec: RunSpec, found: Sequence[PrefixPlan | None]) -> None:
 def _plan(asked: PrefixAsked, machine: Machine, *, left: int) -> PrefixPlan:
     against = asked.against()
     views = None if against else asked.views(machine.precision)
-    if not against and asked.spec.augment and views is None:
+    if not against and asked.is_random and views is None:
         against = asked.without_end()
     costs = prefix_costs(
         asked.data,

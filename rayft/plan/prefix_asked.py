@@ -9,6 +9,8 @@ from rayft.plan.facts import DataFacts, ModelFacts, SplitName
 from rayft.plan.ledger import Ledger
 from rayft.plan.prefix import Dtype, frozen_groups
 from rayft.plan.prefix_costs import FORWARD_AND_BACKWARD
+from rayft.spec.augment import changes_images
+from rayft.spec.mix import acting
 from rayft.spec.run import RunSpec
 from rayft.spec.size import parse_size
 
@@ -64,6 +66,11 @@ class PrefixAsked:
         return self.cut == len(self.model.groups)
 
     @property
+    def is_random(self) -> bool:
+        """Whether training images are changed at random."""
+        return changes_images(self.spec.augment)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of what the prefix makes of one row; empty where the network cannot be cut here."""
         return self.model.groups[self.cut - 1].output_shape
@@ -80,7 +87,7 @@ class PrefixAsked:
         are trained on is a matter of the result.
         """
         cache = self.spec.cache
-        if not self.spec.augment:
+        if not self.is_random:
             return None
         if cache.views != "auto":
             return cache.views
@@ -113,8 +120,8 @@ class PrefixAsked:
             return "cache.mode is off"
         if not self.shape:
             return f"{self.model.backbone} is no plain chain of groups, and can only be kept whole"
-        if spec.mix:
-            return f"{spec.mix[0].kind} mixes the images themselves, anew in every epoch"
+        if mix := acting(spec.mix):
+            return f"{mix[0].kind} mixes the images themselves, anew in every epoch"
         if phase.image_size != self.model.image_size:
             return f"the phase scales its images to {phase.image_size} px"
         return ""

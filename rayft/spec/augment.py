@@ -4,7 +4,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayft.spec.augment_motion import Interpolation, MovingSpec, check_rising, check_share
+from rayft.spec.augment_motion import (
+    Affine,
+    Interpolation,
+    MovingSpec,
+    RandomCrop,
+    RandomResizedCrop,
+    Rotation,
+    check_rising,
+    check_share,
+)
 from rayft.spec.augment_tone import ColorJitter, GaussianBlur, Grayscale, RuleSpec
 from rayft.spec.base import Positive, Probability, Spec
 from rayft.spec.data import RGB
@@ -82,6 +91,27 @@ AugmentSpec = Annotated[
     | RandAugment,
     Field(discriminator="kind"),
 ]
+
+
+def changes_images(augment: tuple[AugmentSpec, ...]) -> bool:
+    """Tell whether an `augment:` list changes any row; at probability 0, as in a sweep, none is."""
+    return any(_acts(operation) for operation in augment)
+
+
+def _acts(operation: AugmentSpec) -> bool:
+    match operation:
+        case (
+            RandomCrop()
+            | RandomResizedCrop()
+            | Rotation()
+            | Affine()
+            | ColorJitter()
+            | TrivialAugment()
+            | RandAugment()
+        ):
+            return True
+        case _:
+            return operation.probability > 0
 
 
 def needs_colours(operation: AugmentSpec, *, channels: int) -> str | None:

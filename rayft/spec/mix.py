@@ -35,3 +35,8 @@ class Cutmix(Spec):
 
 
 MixSpec = Annotated[Mixup | Cutmix, Field(discriminator="kind")]
+
+
+def acting(mix: tuple[MixSpec, ...]) -> tuple[MixSpec, ...]:
+    """Return those that put rows together; at probability 0, as in a sweep, none does."""
+    return tuple(each for each in mix if each.probability)

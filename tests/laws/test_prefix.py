@@ -213,6 +213,26 @@ def test_layers_that_trained_before_are_made_again(
     assert np.isfinite(losses(cached)[-1][1])
 
 
+@pytest.mark.parametrize("augment_on", ["host", "device"])
+@pytest.mark.parametrize("augment", [[], FLIPS])
+def test_what_no_row_draws_is_as_if_it_were_not_there(
+    prepared: PreparedDataset, tmp_path: Path, augment: list[Any], augment_on: str
+) -> None:
+    unused = {
+        "augment": [*augment, {"kind": "vertical_flip", "probability": 0}],
+        "mix": [{"kind": "mixup", "probability": 0}],
+        "augment_on": augment_on,
+    }
+    spec = spec_of(**unused)
+
+    with keep(spec, prepared, tmp_path) as kept:
+        assert set(kept.phases) == {0, 1}
+        cached = run(spec, prepared, tmp_path / "cached", kept=kept)
+
+    same(cached, run(spec, prepared, tmp_path / "made"))
+    same(cached, run(spec_of(augment=augment), prepared, tmp_path / "without"))
+
+
 @pytest.mark.parametrize("augment", [[], FLIPS])
 def test_as_many_rows_are_made_as_the_plan_says(
     prepared: PreparedDataset, tmp_path: Path, augment: list[Any]

@@ -139,6 +139,37 @@ def test_views_are_each_used_twice_at_least(
         assert "new random views" in found.reason
 
 
+NEVER = [
+    {"kind": "horizontal_flip", "probability": 0},
+    {"kind": "grayscale", "probability": 0},
+    {"kind": "random_erasing", "probability": 0},
+]
+
+
+@pytest.mark.parametrize("views", ["auto", 3])
+def test_what_no_row_draws_makes_no_views(planned: Planned, views: str | int) -> None:
+    found = only(planned, phase(["heads"], 10), augment=NEVER, cache={"views": views})
+
+    assert found == only(planned, phase(["heads"], 10))
+
+
+def test_one_operation_that_rows_draw_makes_views(planned: Planned) -> None:
+    always = {"kind": "color_jitter", "hue": 0.1}
+
+    for augment in ([*NEVER, always], [*NEVER, *FLIP]):
+        assert only(planned, phase(["heads"], 10), augment=augment).views == 4
+
+
+def test_a_mix_that_no_row_draws_does_not_stand_against_keeping(planned: Planned) -> None:
+    never = {"kind": "mixup", "probability": 0}
+
+    found = only(planned, phase(["heads"], 10), mix=[never])
+    other = only(planned, phase(["heads"], 10), mix=[never, {"kind": "cutmix"}])
+
+    assert found == only(planned, phase(["heads"], 10))
+    assert "cutmix mixes the images" in other.reason
+
+
 def test_a_budget_that_is_given_limits_the_views(planned: Planned, model_facts: ModelFacts) -> None:
     budget = {"cache": {"budget": "1 MB"}}
     found = only(planned, phase(["heads"], 100), augment=FLIP, rows=20_000, **budget)
