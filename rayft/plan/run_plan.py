@@ -248,7 +248,7 @@ def _pending_bytes(spec: RunSpec, model: ModelFacts) -> int:
     """
     if spec.augment_on == "host":
         return 0
-    return 3 * traveling_size(spec, image_size=model.image_size) ** 2
+    return model.channels * traveling_size(spec, image_size=model.image_size) ** 2
 
 
 def _schedule(spec: RunSpec, phase: PhaseSpec, num_steps: int, steps_per_epoch: int) -> Schedule:

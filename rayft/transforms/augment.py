@@ -25,7 +25,7 @@ Load = Callable[[slice], Images]
 """Gives the images [n, H, W, C] of some rows of a batch; called from several threads at once."""
 
 VALUES_ON_DEVICE = 2**24
-"""What an operation changes at once where a tensor is; a handful of copies of it are in fp32."""
+"""What an operation changes at once where a tensor is; a handful of copies have four bytes each."""
 
 
 @final

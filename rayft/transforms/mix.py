@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rayft.spec.mix import Cutmix, MixSpec, Mixup
+from rayft.transforms.augment import VALUES_ON_DEVICE
 from rayft.transforms.operation import Pixels, moved
 from rayft.transforms.rng import Epoch, Uniforms, row_uniforms
 
@@ -107,15 +108,27 @@ def _parts(alpha: float, draws: Uniforms) -> NDArray[np.int64]:
 def _blend(images: Pixels, partners: Pixels, parts: NDArray[np.int64]) -> Pixels:
     """Return the weighted means, rounded to the nearest."""
     if isinstance(images, Tensor):
-        share = moved(parts.astype(np.int32), images)[:, None, None, None]
-        sums = images * share + partners * (_PARTS - share) + _PARTS // 2
-        return sums.div(_PARTS, rounding_mode="floor").to(torch.uint8)
+        return _blended(images, partners, moved(parts.astype(np.int32), images))
     own = parts.astype(np.uint32)[:, None, None, None]
     blended = images * own
     blended += partners * (_PARTS - own)
     blended += _PARTS // 2
     blended //= _PARTS
     return blended.astype(np.uint8)
+
+
+def _blended(images: Tensor, partners: Tensor, parts: Tensor) -> Tensor:
+    """Do what `_blend` does, for a few rows at a time: sums take more memory than images."""
+    result = torch.empty_like(images)
+    num_rows = max(1, VALUES_ON_DEVICE // images.shape[1:].numel())
+    for start in range(0, len(images), num_rows):
+        rows = slice(start, start + num_rows)
+        own = parts[rows, None, None, None]
+        sums = images[rows] * own
+        sums += partners[rows] * (_PARTS - own)
+        sums += _PARTS // 2
+        result[rows] = sums.div_(_PARTS, rounding_mode="floor")
+    return result
 
 
 def _paste(images: Pixels, partners: Pixels, boxes: NDArray[np.int64]) -> Pixels:

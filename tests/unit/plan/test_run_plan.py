@@ -53,6 +53,21 @@ def test_an_image_that_the_device_augments_is_held_beside_its_row(planned: Plann
         assert other.memory.fixed == one.memory.fixed
 
 
+def test_an_image_that_the_device_augments_has_its_channels(model_facts: ModelFacts) -> None:
+    model = replace(model_facts, mean=(0.5,) * 6, std=(0.5,) * 6)
+    flips = {"augment": [{"kind": "horizontal_flip"}]}
+    here, there = (
+        make_plan(
+            spec(**flips, augment_on=on), model=model, data=data(), cluster=cluster(), speeds=FAST
+        )
+        for on in ("host", "device")
+    )
+
+    more = there.phases[0].memory.per_row - here.phases[0].memory.per_row
+
+    assert more == 32 * 32 * 6
+
+
 def test_augmenting_on_a_device_without_wide_numbers_is_refused(
     model_facts: ModelFacts,
 ) -> None:

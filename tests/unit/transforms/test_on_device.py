@@ -6,13 +6,14 @@ Here on the device `cpu`; tests/gpu/test_augment.py asks the same of a GPU.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rayft.spec.augment import AugmentSpec
 from rayft.spec.augment_motion import RandomResizedCrop
@@ -69,6 +70,30 @@ def test_a_batch_without_rows_stays_a_batch() -> None:
 
 def test_mixing_gives_the_same_bytes_and_shares() -> None:
     check_mixing("cpu")
+
+
+def test_mixing_widens_a_part_of_a_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 7 * 17 * 17 * 3
+    monkeypatch.setattr("rayft.transforms.mix.VALUES_ON_DEVICE", most)
+
+    with WidestTensor() as widest:
+        check_mixing("cpu")
+
+    assert widest.num_values == most
+
+
+class WidestTensor(TorchDispatchMode):
+    """Knows how many values the largest tensor had that was made of more than bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.element_size() > 1:
+            self.num_values = max(self.num_values, made.numel())
+        return made
 
 
 def test_every_kind_of_the_list_is_tested_and_in_the_table_of_the_page() -> None:
