@@ -11,6 +11,7 @@ order, on any processor and with however many rows, the same bits come out.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ _WIDTH = _PIXELS * _CHANNELS
 """Values that are multiplied at once: a matrix of this size is fast, one of three is slow."""
 
 _VALUES_PER_SUM = 64 * _WIDTH
+_EXACT, _ABOVE_WHITE = 2**24, 2**8
+"""Whole numbers up to here are exact in a float32; values are below 256."""
 _LINES = 2**18 // _WIDTH**2
 """What OpenBLAS multiplies in the calling thread; it shares more out to threads of its own."""
 
@@ -49,9 +52,7 @@ def blend_colors(images: Pixels, factors: NDArray[np.float64]) -> Pixels:
     """
     if isinstance(images, Tensor):
         return _blended(images, factors)
-    maps = color_maps(
-        factors, lambda white, _: _mean_grey(images, white), place=lambda numbers: numbers
-    )
+    maps = color_maps(factors, partial(_mean_grey, images), place=lambda numbers: numbers)
     low, high, start, shift = (
         each.astype(np.float32) for each in (maps.low, maps.high, maps.start, maps.shift)
     )
@@ -99,18 +100,21 @@ def _clamp(values: Values, low: NDArray[np.float32], high: NDArray[np.float32]) 
         values.clip(low[:, None], high[:, None], out=values)
 
 
-def _mean_grey(images: Images, white: PerRow) -> PerRow:
+def _mean_grey(images: Images, white: PerRow, steps: PerRow) -> PerRow:
     """Return the mean brightness to the eye of images clamped at `white`.
 
-    Sums run down columns, so their order is fixed.
+    Their values are multiples of 1 / `steps`. Sums run down columns, so few values at a time that
+    none needs more bits than a float32 has.
     """
     high = white.astype(np.float32)
-    columns = np.empty((len(images), _VALUES_PER_SUM), np.float32)
+    most = max(1, int(_EXACT / _ABOVE_WHITE / steps.max()))
+    columns = np.zeros((len(images), _VALUES_PER_SUM))
     for rows, values in _in_blocks(images):
         _clamp(values, np.zeros_like(high[rows]), high[rows])
         lines = values.reshape(len(values), -1, _VALUES_PER_SUM)
-        np.add.reduce(lines, axis=1, out=columns[rows])
-    sums = columns.reshape(len(images), -1, _CHANNELS).sum(axis=1, dtype=np.float64)
+        for start in range(0, lines.shape[1], most):
+            columns[rows] += np.add.reduce(lines[:, start : start + most], axis=1)
+    sums = columns.reshape(len(images), -1, _CHANNELS).sum(axis=1)
     red, green, blue = sums.T
     total: PerRow = red * GREY_WEIGHTS[0] + green * GREY_WEIGHTS[1] + blue * GREY_WEIGHTS[2]
     mean: PerRow = total / (images[0].size // _CHANNELS)

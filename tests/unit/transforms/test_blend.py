@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayft.transforms.blend import blend_colors
+from rayft.transforms.blend import _mean_grey, _mean_grey_of, blend_colors
 
 WEIGHTS = np.array([0.2989, 0.587, 0.114])
 
@@ -61,3 +62,14 @@ def test_rows_beside_a_row_and_their_factors_do_not_matter() -> None:
     for row in range(len(images)):
         alone = blend_colors(images[[row]], factors[[row]])
         assert np.array_equal(together[row], alone[0])
+
+
+@pytest.mark.parametrize(("steps", "height"), [(4.0, 40), (64.0, 700), (2.0**16, 4)])
+def test_the_mean_grey_of_a_large_image_is_exact(steps: float, height: int) -> None:
+    images = np.random.default_rng(0).integers(100, 256, (2, height, 1024, 3), dtype=np.uint8)
+    white = np.round(np.array([127.6, 191.3]) * steps) / steps
+
+    found = _mean_grey(images, white, np.full(2, steps))
+
+    on_device = _mean_grey_of(torch.from_numpy(images), *map(torch.tensor, (white, [steps] * 2)))
+    assert found.tolist() == on_device.tolist()
