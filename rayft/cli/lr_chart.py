@@ -60,9 +60,11 @@ def _axes(curve: LossCurve) -> _Axes:
     smoothed = curve.smoothed
     high = max(curve.losses[: smoothed.index(min(smoothed)) + 1]) * _HEADROOM
     low = min(0.0, *curve.losses)
+    first = math.floor(math.log10(curve.rates[0]) + 1e-9)
     return _Axes(
-        first=math.floor(math.log10(curve.rates[0]) + 1e-9),
-        last=math.ceil(math.log10(curve.rates[-1]) - 1e-9),
+        first=first,
+        # A test that ends at its first rate has a picture as well.
+        last=max(first + 1, math.ceil(math.log10(curve.rates[-1]) - 1e-9)),
         low=low,
         high=max(high, low + 1e-9),
     )
