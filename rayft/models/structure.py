@@ -1,14 +1,13 @@
 """Changing a network: cut it, leave layers out, put layers in, pool otherwise, smaller strides.
 
 All of it works on the stages of the network, so that depth groups, freezing and a cut for the
-frozen prefix go on as before. What is cut off or left out stays in its place as an empty module
-of its class: the network then has the same chain, and no tensors there.
+frozen prefix go on as before.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import assert_never, cast
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from rayft.models.adapter import ResidualAdapter
 from rayft.models.layout import Layout, Stage, groups_by_stage
 from rayft.models.names import nearest
 from rayft.models.pooling import GlobalPool, replace_pooling, unflattened
+from rayft.models.removal import check_layers, cut_off, drop_layers, is_left_out
 from rayft.models.stages import run_in_order
 from rayft.spec.model import Adapter, InsertedDropout, InsertSpec, StructuredBackbone
 
@@ -60,7 +60,7 @@ def restructure(
         raise ModelError(Problem(f"{_WHERE}.name", what, fix))
     official = layout.make_stages(net)
     _check_groups(spec, official)
-    removed = [*_drop(net, spec.drop), *_cut(net, official, spec.cut_after)]
+    removed = [*drop_layers(net, spec.drop), *cut_off(net, official, spec.cut_after)]
     _set_strides(net, spec.strides)
     names = [stage.name for stage in official]
     for each in spec.insert:
@@ -114,17 +114,9 @@ def _check_groups(spec: StructuredBackbone, stages: Stages) -> None:
         raise ModelError(*problems)
 
 
-def _drop(net: nn.Module, names: Sequence[str]) -> list[str]:
-    """Replace layers by nothing; return their names."""
-    _check_layers(net, names, "drop")
-    for name in names:
-        net.set_submodule(name, nn.Identity())
-    return list(names)
-
-
 def _set_strides(net: nn.Module, strides: Mapping[str, int]) -> None:
     """Give what moves by more, inside of the layers that are named, these strides."""
-    _check_layers(net, strides, "strides")
+    check_layers(net, strides, "strides")
     problems = []
     for name, stride in strides.items():
         larger = _moving_more(net.get_submodule(name), stride)
@@ -144,54 +136,8 @@ def _moving_more(
 ) -> dict[str, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d]:
     """Return by name the convolutions and poolings with a larger stride."""
     moving = {name: x for name, x in module.named_modules() if isinstance(x, _MOVING)}
-    return {name: layer for name, layer in moving.items() if np.max(layer.stride) > stride}
-
-
-def _check_layers(net: nn.Module, names: Iterable[str], setting: str) -> None:
-    known = [name for name, _ in net.named_modules() if name]
-    problems = [
-        Problem(
-            f"{_WHERE}.{setting}",
-            f"the network has no layer `{name}`",
-            f"write {nearest(name, known)}",
-        )
-        for name in names
-        if name not in known
-    ]
-    if problems:
-        raise ModelError(*problems)
-
-
-def _cut(net: nn.Module, stages: Stages, after: str | None) -> list[str]:
-    """Empty every module above the cut; return their names."""
-    if after is None:
-        return []
-    paths = {id(module): path for path, module in net.named_modules()}
-    above = stages[[stage.name for stage in stages].index(after) + 1 :]
-    removed = []
-    for module in (module for stage in above for module in stage.modules):
-        if id(module) in paths:
-            removed.append(paths[id(module)])
-            net.set_submodule(paths[id(module)], _empty(module))
-    return removed
-
-
-def _empty(module: nn.Module) -> nn.Module:
-    """Return a module of the same class with nothing in it: families find their stages by class.
-
-    A norm becomes the identity: no family looks for one, and others that do look inside.
-    """
-    if isinstance(module, nn.modules.batchnorm._NormBase):
-        return nn.Identity()
-    members = {"extra_repr": _left_out, "_load_from_state_dict": nn.Module._load_from_state_dict}
-    kind = type(f"Empty{type(module).__name__}", (type(module),), members)
-    empty = cast(nn.Module, object.__new__(kind))
-    nn.Module.__init__(empty)
-    return empty
-
-
-def _left_out(_module: nn.Module) -> str:
-    return "left out"
+    present = {name: layer for name, layer in moving.items() if not is_left_out(layer)}
+    return {name: layer for name, layer in present.items() if np.max(layer.stride) > stride}
 
 
 def _check_chain(official: Stages, found: Stages, spec: StructuredBackbone) -> None:

@@ -4,45 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rayft.errors import ModelError
-from rayft.models.backbone import Backbone, make_backbone
 from rayft.models.facts import model_facts
 from rayft.models.matching import match_by_name
-from rayft.spec.model import ModelSpec, TimmBackbone, TorchvisionBackbone
-
-IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-
-
-def torchvision(name: str, **changes: Any) -> Backbone:
-    torch.manual_seed(0)
-    spec = {"kind": "torchvision", "name": name, "weights": "none", **changes}
-    return make_backbone(TorchvisionBackbone.model_validate(spec)).eval()
-
-
-def timm(name: str, **changes: Any) -> Backbone:
-    torch.manual_seed(0)
-    spec = {"kind": "timm", "name": name, "weights": "none", **changes}
-    return make_backbone(TimmBackbone.model_validate(spec)).eval()
-
-
-def with_weights_of(changed: Backbone, official: Backbone) -> Backbone:
-    """Load the official tensors into a changed network, as a file of weights is."""
-    matched = match_by_name(changed, official.net.state_dict())
-    changed.load(matched.state)
-    return changed
-
-
-def map_after(backbone: Backbone, group: str) -> Tensor:
-    assert backbone.stages is not None
-    images = IMAGES
-    for stage in backbone.stages:
-        images = stage.forward(images)
-        if stage.name == group:
-            return images
-    raise AssertionError(group)
-
+from rayft.spec.model import ModelSpec
+from tests.unit.models.changing import IMAGES, map_after, timm, torchvision, with_weights_of
 
 CUTS = [
     ("resnet18", "layer2", 128),
