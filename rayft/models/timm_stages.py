@@ -38,7 +38,24 @@ def stage_maker(net: Any) -> Callable[[Any], tuple[Stage, ...]] | None:
     if isinstance(net, Beit) and net.rel_pos_bias is not None:
         # Made in the stem and used by every block: two tensors would pass a cut.
         return None
-    return _STAGES.get(type(net))
+    find = _STAGES.get(type(net))
+    if find is None or _holds_parameters(find(net)[-1]):
+        return find
+    return partial(_joined, find)
+
+
+def _holds_parameters(stage: Stage) -> bool:
+    return any(next(module.parameters(), None) is not None for module in stage.modules)
+
+
+def _joined(find: Callable[[Any], tuple[Stage, ...]], net: Any) -> tuple[Stage, ...]:
+    """Return the stages of a network that has no parameter after its last block.
+
+    Known once, of the official network: one that is cut has none there either.
+    """
+    *stages, block, end = find(net)
+    forward = partial(run_in_order, (block.forward, end.forward))
+    return (*stages, Stage(block.name, (*block.modules, *end.modules), forward))
 
 
 def _chain(
@@ -50,7 +67,7 @@ def _chain(
     last: tuple[nn.Module, ...] = (),
     head: str,
 ) -> tuple[Stage, ...]:
-    """Return stem, blocks, and a group `head` where there is a parameter after the blocks.
+    """Return stem, blocks, and what comes after the blocks as `head`.
 
     Args:
         net: its own `forward_head` ends the chain.
@@ -64,10 +81,8 @@ def _chain(
     parts = (getattr(net, name, None) for name in head.split())
     end = (*last, *(part for part in parts if isinstance(part, nn.Module)))
     stages = [stem, *(chain_stage(f"block{i}", *block) for i, block in enumerate(middle))]
-    name, block = f"block{len(middle)}", (*top, *norm)
-    if all(next(module.parameters(), None) is None for module in end):
-        return (*stages, Stage(name, (*block, *end), partial(_finish, net, (*block, *last))))
-    return (*stages, chain_stage(name, *block), Stage("head", end, partial(_finish, net, last)))
+    last_block = chain_stage(f"block{len(middle)}", *top, *norm)
+    return (*stages, last_block, Stage("head", end, partial(_finish, net, last)))
 
 
 def _finish(net: Any, steps: Iterable[nn.Module], inputs: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rayft.errors import ModelError
-from tests.unit.models.changing import torchvision
+from tests.unit.models.changing import IMAGES, map_after, timm, torchvision, with_weights_of
 
 
 def refusal_of(name: str, **changes: Any) -> tuple[str, str]:
@@ -40,3 +40,46 @@ def test_strides_without_effect_name_layers_below_the_cut(
     assert where == "model.backbone.strides"
     assert f"nothing in `{layer}` has a stride of more than 1" in what
     assert elsewhere in what
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("convnext_atto", "block2"),
+        ("mobilenetv3_small_050", "block4"),
+        ("mobilenetv3_small_050", "block5"),
+        ("densenet121", "block3"),
+        ("repvgg_a0", "block2"),
+    ],
+)
+@torch.no_grad()
+def test_a_cut_of_a_network_of_timm_gives_the_mean_of_the_map_there(name: str, group: str) -> None:
+    whole = timm(name)
+    changed = with_weights_of(timm(name, cut_after=group), whole)
+
+    found = changed(IMAGES)
+
+    assert torch.allclose(found, map_after(whole, group).mean(dim=(2, 3)), atol=1e-6)
+    assert changed.depth_groups == whole.depth_groups[: whole.depth_groups.index(group) + 1]
+    assert changed.depth_groups[-1] == group
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "width"),
+    [
+        ("swin_tiny_patch4_window7_224", "block2", 384),
+        ("swin_tiny_patch4_window7_224", "block3", 768),
+        ("beit_base_patch16_224", "block10", 768),
+        ("beit_base_patch16_224", "block11", 768),
+        ("vit_tiny_patch16_224", "block10", 192),
+    ],
+)
+def test_networks_of_timm_that_attend_can_be_cut(name: str, group: str, width: int) -> None:
+    with torch.device("meta"):
+        changed = timm(name, cut_after=group)
+
+    features = changed(torch.empty(2, 3, 224, 224, device="meta"))
+
+    assert features.shape == (2, width)
+    assert changed.feature_dim == width
+    assert changed.depth_groups[-1] == group
