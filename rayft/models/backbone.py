@@ -169,7 +169,7 @@ def make_backbone(
     layout = replace(layout, input_layers=layers)
     if spec.is_changed:
         official = _official(spec).model_dump_json()
-        layout = restructure(net, layout, spec, _outputs(official, image_size, channels))
+        layout = restructure(net, layout, spec, _outputs(official))
     return Backbone(net, layout)
 
 
@@ -180,6 +180,7 @@ def _first_names(layout: Layout) -> tuple[str, ...]:
 
 def _official(spec: BackboneSpec) -> BackboneSpec:
     changes: dict[str, object] = {
+        "weights": "none",
         "cut_after": None,
         "pool": "own",
         "drop": (),
@@ -190,19 +191,18 @@ def _official(spec: BackboneSpec) -> BackboneSpec:
 
 
 @lru_cache(maxsize=16)
-def _outputs(
-    official_spec: str, image_size: int | None, channels: int
-) -> tuple[tuple[torch.Size, torch.Size], ...]:
-    """Return two shapes for each stage of the network, for one image.
+def _outputs(official_spec: str) -> tuple[tuple[torch.Size, torch.Size], ...]:
+    """Return two shapes for each stage of the network, for one RGB image of its usual size.
 
-    They are those of what it gives, and of the map that it may have flattened for that. The
-    section comes as JSON because tables cannot be looked up.
+    They are those of what it gives, and of the map that it may have flattened for that. How many
+    axes and channels they have is the same for the user's images, which may be too small for the
+    network before it is changed. The section comes as JSON because tables cannot be looked up.
     """
     official: BackboneSpec = _SECTION.validate_json(official_spec)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        stages = make_backbone(official, image_size=image_size, channels=channels).eval().stages
-    size = image_size or input_facts(official).image_size
-    passed = torch.empty(1, channels, size, size, device="meta")
+        stages = make_backbone(official).eval().stages
+    size = input_facts(official).image_size
+    passed = torch.empty(1, RGB, size, size, device="meta")
     shapes: list[tuple[torch.Size, torch.Size]] = []
     for stage in stages or ():
         last_map = unflattened(stage).forward(passed)

@@ -72,7 +72,7 @@ def model_facts(
     inputs = input_facts(spec.backbone)
     size = given or inputs.image_size
     advice = f"set data.image_size to {inputs.image_size}, which its weights were trained with"
-    if spec.backbone.is_changed:
+    if spec.backbone.drop or spec.backbone.strides:
         advice = f"undo what no longer fits of drop and strides, or {advice}"
     cost = _measure(model, (1, channels, size, size), advice)
     params = list(_params(model))

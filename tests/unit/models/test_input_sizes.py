@@ -84,6 +84,45 @@ def test_vit_refuses_what_its_patches_do_not_fill() -> None:
     assert "images of 100 x 100 pixels" in refusal(backbone, 100)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "changes"),
+    [
+        ("alexnet", 32, {"strides": {"features.0": 1}}),
+        ("inception_v3", 64, {"cut_after": "Mixed_6e"}),
+        ("vgg11", 16, {"cut_after": "block2", "pool": "max"}),
+    ],
+)
+def test_a_changed_network_takes_images_that_it_was_too_large_for(
+    name: str, size: int, changes: dict[str, object]
+) -> None:
+    spec = TorchvisionBackbone.model_validate({"kind": "torchvision", "name": name, **changes})
+    head = ClassificationHead(kind="classification")
+    model = ModelSpec(backbone=spec, heads={"label": head})
+
+    facts = model_facts(model, num_classes=2, image_size=size)
+
+    features = make_backbone(spec, image_size=size).eval()(random_images(1, size))
+    assert features.shape == (1, facts.feature_dim)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cut_after": "block4"},
+        {"strides": {"features.2": 1}},
+        {"drop": ["features.8"]},
+        {"insert": [{"kind": "adapter", "after": "block4", "width": 8}]},
+    ],
+)
+def test_a_changed_network_refuses_images_that_are_too_small(changes: dict[str, object]) -> None:
+    spec = {"kind": "torchvision", "name": "vgg11", **changes}
+
+    message = refusal(TorchvisionBackbone.model_validate(spec), 8)
+
+    assert "data.image_size: the backbone cannot take images of 8 x 8 pixels" in message
+    assert ("undo what no longer fits" in message) == ("drop" in changes or "strides" in changes)
+
+
 def refusal(backbone: TorchvisionBackbone | TimmBackbone, size: int) -> str:
     head = ClassificationHead(kind="classification")
     spec = ModelSpec(backbone=backbone, heads={"label": head})
