@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
+import torch
 from torch import Tensor, nn
 
 from rayft.errors import ModelError, Problem
@@ -26,6 +27,16 @@ class Stage:
     leaves its input as it was: what a stage gives may be kept and used again."""
     tensors: tuple[str, ...] = ()
     """Parameters and buffers that the stage uses outside of `modules`, by name in the network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Official:
+    """What files hold of a network whose structure was changed afterwards."""
+
+    shapes: Mapping[str, torch.Size]
+    """Shape of every parameter and buffer, in the order of the network."""
+    feature_dim: int
+    """Width of its features: the classifier in a file takes so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +65,8 @@ class Layout:
     """Whether the network was built with the pooling that the spec asks for."""
     added: tuple[str, ...] = ()
     """Modules that no official file has; they keep their initial values where a file has none."""
+    official: Official | None = None
+    """The network before its structure was changed; None where it is the official one."""
     translate: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
     """Brings the tensors of an official file that was written for another version of the network
     under the names of this one; None where official files have always had these names."""

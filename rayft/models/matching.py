@@ -9,6 +9,7 @@ from torch import Tensor
 from rayft.errors import ModelError, Problem
 from rayft.models.backbone import Backbone
 from rayft.models.channels import adapted_filters, filters_in_words
+from rayft.models.layout import Official
 
 _MAX_LISTED = 5
 _COUNTER = ".num_batches_tracked"
@@ -47,11 +48,7 @@ def match_by_name(backbone: Backbone, state: Mapping[str, Tensor]) -> Matched:
     problems = _differences(expected, found) or _without_values(expected, found)
     if problems:
         raise ModelError(*problems)
-    notes += tuple(
-        f"`{module}` left out"
-        for module in backbone.layout.classifier[1:]
-        if any(name.startswith(f"{module}.") for name in state)
-    )
+    notes += _left_out(backbone, state)
     return Matched(state={name: found[name] for name in expected}, notes=notes)
 
 
@@ -106,22 +103,39 @@ def match_by_name_or_order(backbone: Backbone, state: Mapping[str, Tensor]) -> M
     """Match by name; or by order, where not one name agrees and all shapes in order do.
 
     Some ports of a network keep its order and rename everything. Order alone is weak evidence,
-    so it takes effect only when names give none, and callers pass on the note that says so.
+    so it takes effect only when names give none, and callers pass on the note that says so. The
+    order is that of the official network; what the spec takes out of it is left out afterwards.
 
     Raises:
         ModelError: neither fits.
     """
     expected = _expected(backbone, state)
-    if expected.keys().isdisjoint(state):
+    official = _official(backbone)
+    if official.shapes.keys().isdisjoint(state):
         # What is left at the end keeps its names.
-        names = [*expected, *[*state][len(expected) :]]
+        names = [*official.shapes, *[*state][len(official.shapes) :]]
         named = dict(zip(names, state.values(), strict=False))
         pairs, notes = _for_these_channels(backbone, expected, named)
-        if _same_shapes_in_order(backbone, expected, pairs):
+        if _same_shapes_in_order(official, pairs):
             matched = {name: pairs[name] for name in expected}
-            notes = ("matched by order, since no name agrees", *notes)
-            return Matched(state=matched, notes=notes)
+            order = "matched by order, since no name agrees"
+            return Matched(state=matched, notes=(order, *notes, *_left_out(backbone, named)))
     return match_by_name(backbone, state)
+
+
+def _official(backbone: Backbone) -> Official:
+    shapes = {name: tensor.shape for name, tensor in backbone.net.state_dict().items()}
+    unchanged = Official(shapes=shapes, feature_dim=backbone.feature_dim)
+    return backbone.layout.official or unchanged
+
+
+def _left_out(backbone: Backbone, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Say what of `state` the network does not have, but for the classifier."""
+    return tuple(
+        f"`{module}` left out"
+        for module in backbone.layout.classifier[1:]
+        if any(name.startswith(f"{module}.") for name in state)
+    )
 
 
 def _expected(backbone: Backbone, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -138,15 +152,13 @@ def _in_classifier(backbone: Backbone, name: str) -> bool:
     return any(name.startswith(f"{module}.") for module in backbone.layout.classifier)
 
 
-def _same_shapes_in_order(
-    backbone: Backbone, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> bool:
-    """Return whether `state` has the shapes of `expected`, and after them at most a classifier."""
-    wanted = [tensor.shape for tensor in expected.values()]
+def _same_shapes_in_order(official: Official, state: Mapping[str, Tensor]) -> bool:
+    """Return whether `state` has the shapes of a network, and after them at most a classifier."""
+    wanted = list(official.shapes.values())
     shapes = [tensor.shape for tensor in state.values()]
     rest = shapes[len(wanted) :]
     num_classes = rest[0][0] if rest and rest[0] else 0
-    classifier = [torch.Size([num_classes, backbone.feature_dim]), torch.Size([num_classes])]
+    classifier = [torch.Size([num_classes, official.feature_dim]), torch.Size([num_classes])]
     return shapes[: len(wanted)] == wanted and rest in ([], classifier)
 
 

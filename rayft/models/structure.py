@@ -15,7 +15,7 @@ from torch import nn
 
 from rayft.errors import ModelError, Problem
 from rayft.models.adapter import ResidualAdapter
-from rayft.models.layout import Layout, Stage, groups_by_stage
+from rayft.models.layout import Layout, Official, Stage, groups_by_stage
 from rayft.models.names import nearest
 from rayft.models.pooling import GlobalPool, replace_pooling, unflattened
 from rayft.models.removal import check_layers, cut_off, drop_layers, is_left_out
@@ -59,6 +59,7 @@ def restructure(
         fix = "remove cut_after, pool, drop, insert and strides, or choose another backbone"
         raise ModelError(Problem(f"{_WHERE}.name", what, fix))
     official = layout.make_stages(net)
+    shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
     _check_groups(spec, official)
     removed = [*drop_layers(net, spec.drop), *cut_off(net, official, spec.cut_after)]
     _set_strides(net, spec.strides)
@@ -77,6 +78,7 @@ def restructure(
         feature_dim=last.channels if last else layout.feature_dim,
         classifier=(*layout.classifier, *removed),
         make_stages=make_stages,
+        official=Official(shapes=shapes, feature_dim=layout.feature_dim),
         added=tuple(_name(each) for each in spec.insert),
     )
 

@@ -16,6 +16,7 @@ from rayft.spec.model import (
     FileWeights,
     PackageWeights,
     TimmBackbone,
+    TorchvisionBackbone,
 )
 from tests.unit.models.building import CLASSES, model_of, refusal, resolve, sha256_of, spec_with
 
@@ -146,3 +147,52 @@ def test_the_lite0_package_loads_by_order_and_gives_features(tmp_path: Path) -> 
     assert "matched by order" in words
     assert features.isfinite().all()
     assert 0.01 < features.mean() < 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "left_out"),
+    [
+        ({"cut_after": "layer2"}, ("layer3", "layer4")),
+        ({"drop": ["layer4.1"]}, ("layer4.1",)),
+        ({"insert": [{"kind": "adapter", "after": "layer2", "width": 4}]}, ()),
+        ({"strides": {"layer4": 1}}, ()),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_renamed_dict_of_the_official_network_loads_into_a_changed_one(
+    changes: dict[str, object], left_out: tuple[str, ...], channels: int, tmp_path: Path
+) -> None:
+    official = make_backbone(spec_with("none", "resnet18")).net.state_dict()
+    classifier = {"fc.weight": torch.zeros(9, 512), "fc.bias": torch.zeros(9)}
+    torch.save(renamed({**official, **classifier}), tmp_path / "m.pth")
+    weights = {"file": "m.pth"}
+    spec = TorchvisionBackbone.model_validate(
+        {"kind": "torchvision", "name": "resnet18", "weights": weights, **changes}
+    )
+
+    loaded = resolve_weights(spec, base_dir=tmp_path, channels=channels)
+
+    assert loaded is not None
+    assert "matched by order, since no name agrees" in loaded.notes
+    assert [note for note in loaded.notes if "left out" in note] == [
+        f"`{layer}` left out" for layer in left_out
+    ]
+    kept = [name for name in official if not name.startswith(left_out)]
+    assert list(loaded.state) == kept
+    assert all(torch.equal(loaded.state[name], official[name]) for name in kept[1:])
+    assert loaded.state[kept[0]].shape[1] == channels
+
+
+@pytest.mark.skipif(util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
+@pytest.mark.parametrize(
+    "changes", [{"cut_after": "block4"}, {"drop": ["blocks.6"]}, {"drop": ["blocks.5.3"]}]
+)
+def test_the_lite0_package_loads_into_a_changed_network(
+    changes: dict[str, object], tmp_path: Path
+) -> None:
+    spec = {"kind": "timm", "name": "tf_efficientnet_lite0", "weights": LITE0, **changes}
+
+    loaded = resolve_weights(TimmBackbone.model_validate(spec), base_dir=tmp_path)
+
+    assert loaded is not None
+    assert "matched by order" in loaded.source
