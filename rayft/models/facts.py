@@ -20,6 +20,7 @@ from rayft.models.channels import per_channel
 from rayft.models.inputs import input_facts, weights_in_words
 from rayft.models.layout import is_leaf
 from rayft.models.model import FineTuneModel, assemble_model
+from rayft.models.removal import cannot_go
 from rayft.plan.facts import GroupFacts, ModelFacts, ParamFacts, ParamKind
 from rayft.spec.data import RGB
 from rayft.spec.model import ModelSpec
@@ -74,7 +75,8 @@ def model_facts(
     advice = f"set data.image_size to {inputs.image_size}, which its weights were trained with"
     if spec.backbone.drop or spec.backbone.strides:
         advice = f"undo what no longer fits of drop and strides, or {advice}"
-    cost = _measure(model, (1, channels, size, size), advice)
+    images = torch.empty(1, channels, size, size, device="meta")
+    cost = _measure(model, images, advice, spec.backbone.drop)
     params = list(_params(model))
     return ModelFacts(
         backbone=f"{spec.backbone.kind}/{spec.backbone.name}",
@@ -156,24 +158,36 @@ def _parts(model: FineTuneModel) -> Iterator[tuple[str, nn.Module]]:
         yield from ((f"heads.{label}", module) for module in head.modules())
 
 
-def _measure(model: FineTuneModel, shape: tuple[int, int, int, int], advice: str) -> _Cost:
+def _measure(model: FineTuneModel, images: Tensor, advice: str, dropped: Sequence[str]) -> _Cost:
     """Run one row, [1, C, H, W], through `model` on the meta device, counting."""
     cost = _Cost()
     for part, module in _parts(model):
         if is_leaf(module) or next(module.parameters(recurse=False), None) is not None:
             _count(module, part, cost)
     try:
-        features = _through(model, torch.empty(shape, device="meta"), cost)
+        features = _through(model, images, cost)
     except (RuntimeError, AssertionError, ValueError) as error:
-        what = f"the backbone cannot take images of {shape[2]} x {shape[3]} pixels: {error}"
+        height, width = images.shape[2:]
+        what = f"the backbone cannot take images of {height} x {width} pixels: {error}"
         raise ModelError(Problem("data.image_size", what, advice)) from error
-    expected = (1, model.backbone.feature_dim)
-    if tuple(features.shape) != expected:
-        what = f"the backbone gives {list(features.shape)} for one image, expected {list(expected)}"
-        raise ModelError(Problem("model.backbone.name", what, "choose another backbone"))
+    except (TypeError, AttributeError) as error:
+        if not dropped:
+            raise
+        # What was left out is called in another way than with one tensor.
+        raise cannot_go(dropped, f"the network does not run: {error}") from error
+    _check_shape(features, (1, model.backbone.feature_dim), dropped)
     for head in model.heads.values():
         head(features)
     return cost
+
+
+def _check_shape(features: Tensor, expected: tuple[int, int], dropped: Sequence[str]) -> None:
+    if features.shape == expected:
+        return
+    what = f"the backbone gives {list(features.shape)} for one image, expected {list(expected)}"
+    if dropped:
+        raise cannot_go(dropped, what)
+    raise ModelError(Problem("model.backbone.name", what, "choose another backbone"))
 
 
 def _through(model: FineTuneModel, images: Tensor, cost: _Cost) -> Tensor:

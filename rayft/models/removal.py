@@ -4,13 +4,13 @@ Each stays in its place as an empty module: the network then has the same chain,
 there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from torch import nn
 
 from rayft.errors import ModelError, Problem
-from rayft.models.layout import Stage
+from rayft.models.layout import Stage, tensor_names
 from rayft.models.names import nearest
 
 _WHERE = "model.backbone"
@@ -79,3 +79,55 @@ def check_layers(net: nn.Module, names: Iterable[str], setting: str) -> None:
     ]
     if problems:
         raise ModelError(*problems)
+
+
+def check_division(
+    net: nn.Module,
+    official: Sequence[Stage],
+    make_stages: Callable[[nn.Module], tuple[Stage, ...]],
+    dropped: Sequence[str],
+) -> None:
+    """Check that leaving layers out did not change how the network is divided.
+
+    Args:
+        net: without them.
+        official: the stages it had with them.
+        make_stages: finds its stages.
+        dropped: names of the layers.
+
+    Raises:
+        ModelError: it is divided otherwise, or the family does not know it any more.
+    """
+    if not dropped:
+        return
+    try:
+        found = [stage.name for stage in make_stages(net)]
+    except (AttributeError, IndexError, TypeError, ValueError):
+        # The family looked for what was left out, or inside of it.
+        found = []
+    if found != [stage.name for stage in official]:
+        raise cannot_go(dropped, "the network has no known division into depth groups")
+
+
+def check_groups_left(
+    net: nn.Module, group_of: Mapping[str, str], stages: Sequence[Stage], dropped: Sequence[str]
+) -> None:
+    """Check that every depth group still holds a tensor.
+
+    Raises:
+        ModelError: all that one held was left out.
+    """
+    holding = {group_of.get(name) for name in tensor_names(net)}
+    names = [stage.name for stage in stages]
+    empty = [name for name in names if name not in holding]
+    if empty and dropped:
+        below = names[: names.index(empty[0])]
+        fix = f"set cut_after to `{below[-1]}`, or leave out fewer" if below else "leave out fewer"
+        raise cannot_go(dropped, f"nothing is left of the depth group `{empty[0]}`", fix)
+
+
+def cannot_go(
+    dropped: Sequence[str], what: str, fix: str = "leave out others, such as whole residual blocks"
+) -> ModelError:
+    """Return the error for layers that the network cannot be without."""
+    return ModelError(Problem(f"{_WHERE}.drop", f"without {', '.join(dropped)} {what}", fix))

@@ -18,7 +18,14 @@ from rayft.models.adapter import ResidualAdapter
 from rayft.models.layout import Layout, Official, Stage, groups_by_stage
 from rayft.models.names import nearest
 from rayft.models.pooling import GlobalPool, replace_pooling, unflattened
-from rayft.models.removal import check_layers, cut_off, drop_layers, is_left_out
+from rayft.models.removal import (
+    check_division,
+    check_groups_left,
+    check_layers,
+    cut_off,
+    drop_layers,
+    is_left_out,
+)
 from rayft.models.stages import run_in_order
 from rayft.spec.model import Adapter, InsertedDropout, InsertSpec, StructuredBackbone
 
@@ -69,12 +76,14 @@ def restructure(
         net.add_module(_name(each), _make_inserted(each, _shape(passed, layout)))
     last = _shape(outputs[names.index(spec.cut_after)][1], layout) if spec.cut_after else None
     make_stages = partial(_changed_stages, layout, spec, last, removed)
-    _check_chain(official, layout.make_stages(net), spec)
+    check_division(net, official, layout.make_stages, spec.drop)
     stages = make_stages(net)
+    group_of = groups_by_stage(net, stages)
+    check_groups_left(net, group_of, stages, spec.drop)
     return replace(
         layout,
         depth_groups=tuple(stage.name for stage in stages),
-        group_of=groups_by_stage(net, stages),
+        group_of=group_of,
         feature_dim=last.channels if last else layout.feature_dim,
         classifier=(*layout.classifier, *removed),
         make_stages=make_stages,
@@ -140,13 +149,6 @@ def _moving_more(
     moving = {name: x for name, x in module.named_modules() if isinstance(x, _MOVING)}
     present = {name: layer for name, layer in moving.items() if not is_left_out(layer)}
     return {name: layer for name, layer in present.items() if np.max(layer.stride) > stride}
-
-
-def _check_chain(official: Stages, found: Stages, spec: StructuredBackbone) -> None:
-    """Check that leaving layers out did not change how the network is divided."""
-    if [stage.name for stage in official] != [stage.name for stage in found]:
-        what = f"without {', '.join(spec.drop)} the network has no known division into depth groups"
-        raise ModelError(Problem(f"{_WHERE}.drop", what, "leave out other layers"))
 
 
 def _changed_stages(

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from rayft.errors import ModelError
+from rayft.models.facts import model_facts
+from rayft.spec.model import ModelSpec
 from tests.unit.models.changing import IMAGES, map_after, timm, torchvision, with_weights_of
 
 
@@ -83,3 +85,41 @@ def test_networks_of_timm_that_attend_can_be_cut(name: str, group: str, width: i
     assert features.shape == (2, width)
     assert changed.feature_dim == width
     assert changed.depth_groups[-1] == group
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "layer", "what"),
+    [
+        ("torchvision", "densenet121", "features.denseblock4.denselayer16", "does not run"),
+        ("torchvision", "vit_b_32", "encoder.layers.encoder_layer_11.self_attention", "not run"),
+        ("torchvision", "vit_b_32", "encoder", "no known division into depth groups"),
+        ("torchvision", "mobilenet_v2", "features", "no known division into depth groups"),
+        ("torchvision", "resnet18", "avgpool", "gives [1, 25088] for one image"),
+        ("timm", "test_vit", "blocks.5.attn", "does not run"),
+        ("timm", "densenet121", "features.norm5", "nothing is left of the depth group `head`"),
+    ],
+)
+def test_layers_that_the_network_cannot_be_without_are_refused(
+    kind: str, name: str, layer: str, what: str
+) -> None:
+    model = {
+        "backbone": {"kind": kind, "name": name, "weights": "none", "drop": [layer]},
+        "heads": {"label": {"kind": "classification"}},
+    }
+
+    with pytest.raises(ModelError) as caught:
+        model_facts(ModelSpec.model_validate(model), num_classes=2, image_size="auto")
+
+    (problem,) = caught.value.problems
+    assert problem.where == "model.backbone.drop"
+    assert f"without {layer} " in problem.what
+    assert what in problem.what
+
+
+@pytest.mark.parametrize("layers", [["layer4"], ["layer4.0", "layer4.1"]])
+def test_a_whole_group_is_cut_off_not_left_out(layers: list[str]) -> None:
+    where, what = refusal_of("resnet18", drop=layers)
+
+    assert where == "model.backbone.drop"
+    assert "nothing is left of the depth group `layer4`" in what
+    assert "set cut_after to `layer3`" in what
