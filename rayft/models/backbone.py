@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rayft.models.channels import input_layers, replace_layers
 from rayft.models.inputs import input_facts
 from rayft.models.layout import Layout, Stage, check_coverage
-from rayft.models.pooling import unflattened
+from rayft.models.pooling import unpooled
 from rayft.models.structure import restructure
 from rayft.models.torchvision_nets import make_torchvision_layout, make_torchvision_net
 from rayft.spec.data import RGB
@@ -194,9 +194,10 @@ def _official(spec: BackboneSpec) -> BackboneSpec:
 def _outputs(official_spec: str) -> tuple[tuple[torch.Size, torch.Size], ...]:
     """Return two shapes for each stage of the network, for one RGB image of its usual size.
 
-    They are those of what it gives, and of the map that it may have flattened for that. How many
-    axes and channels they have is the same for the user's images, which may be too small for the
-    network before it is changed. The section comes as JSON because tables cannot be looked up.
+    They are those of what it gives, and of the map that it may have pooled and flattened for that.
+    How many axes and channels they have is the same for the user's images, which may be too small
+    for the network before it is changed. The section comes as JSON because tables cannot be
+    looked up.
     """
     official: BackboneSpec = _SECTION.validate_json(official_spec)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -205,7 +206,7 @@ def _outputs(official_spec: str) -> tuple[tuple[torch.Size, torch.Size], ...]:
     passed = torch.empty(1, RGB, size, size, device="meta")
     shapes: list[tuple[torch.Size, torch.Size]] = []
     for stage in stages or ():
-        last_map = unflattened(stage).forward(passed)
+        last_map = unpooled(stage).forward(passed)
         passed = stage.forward(passed)
         shapes.append((passed.shape, last_map.shape))
     return tuple(shapes)

@@ -74,12 +74,13 @@ def no_pooling() -> ModelError:
     return ModelError(Problem("model.backbone.pool", what, fix))
 
 
-def unflattened(stage: Stage) -> Stage:
-    """Return a stage that gives its map where `stage` gives the map flattened."""
+def unpooled(stage: Stage) -> Stage:
+    """Return a stage that gives its map where `stage` flattens it, or pools it before that."""
     steps = _steps(stage)
-    if not steps or steps[-1] is not flatten:
+    if not steps or not (steps[-1] is flatten or isinstance(steps[-1], nn.Flatten)):
         return stage
-    return replace(stage, forward=partial(run_in_order, steps[:-1]))
+    kept = steps[:-2] if _is_pooling(steps[-2]) else steps[:-1]
+    return replace(stage, forward=partial(run_in_order, kept))
 
 
 def _steps(stage: Stage) -> tuple[Step, ...]:

@@ -17,7 +17,7 @@ from rayft.errors import ModelError, Problem
 from rayft.models.adapter import ResidualAdapter
 from rayft.models.layout import Layout, Official, Stage, groups_by_stage
 from rayft.models.names import nearest
-from rayft.models.pooling import GlobalPool, replace_pooling, unflattened
+from rayft.models.pooling import GlobalPool, replace_pooling, unpooled
 from rayft.models.removal import (
     check_division,
     check_groups_left,
@@ -56,7 +56,7 @@ def restructure(
         layout: its layout.
         spec: what is to be changed.
         outputs: for each stage of the official network the shape of what it gives, and of the map
-            that it may have flattened for that.
+            that it may have pooled and flattened for that.
 
     Raises:
         ModelError: the network is no plain chain, a name is unknown, or a change cannot be made.
@@ -166,7 +166,7 @@ def _changed_stages(
         stages = stages[: names.index(spec.cut_after) + 1]
         rest = tuple(net.get_submodule(name) for name in removed if name not in spec.drop)
         pool = GlobalPool("avg" if spec.pool == "own" else spec.pool, last_map.axis)
-        last = unflattened(stages[-1])
+        last = unpooled(stages[-1])
         forward = partial(run_in_order, (last.forward, pool))
         stages[-1] = replace(last, modules=(*last.modules, *rest), forward=forward)
     elif spec.pool != "own" and not layout.pools_as_asked:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rayft.errors import ModelError
 from rayft.models.facts import model_facts
@@ -87,6 +87,32 @@ def test_a_cut_may_be_pooled_by_the_maximum() -> None:
     changed = with_weights_of(torchvision("resnet18", cut_after="layer2", pool="max"), whole)
 
     assert torch.equal(changed(IMAGES), map_after(whole, "layer2").amax(dim=(2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "layer"),
+    [
+        ("mobilenet_v3_small", "conv", "features.12"),
+        ("vgg11", "block5", "avgpool"),
+        ("maxvit_t", "block4", "blocks.3"),
+    ],
+)
+@torch.no_grad()
+def test_a_map_that_the_network_pools_before_its_last_layers_is_pooled_as_asked(
+    name: str, group: str, layer: str
+) -> None:
+    images = torch.randn(1, 3, 224, 224) if name == "maxvit_t" else IMAGES
+    for pool in ("own", "max"):
+        changed = torchvision(name, cut_after=group, pool=pool)
+        seen: list[Tensor] = []
+        hooked = changed.net.get_submodule(layer)
+        hooked.register_forward_hook(lambda _m, _i, made, seen=seen: seen.append(made))
+
+        found = changed(images)
+
+        (made,) = seen
+        assert torch.equal(found, made.amax((2, 3)) if pool == "max" else made.mean((2, 3)))
+        assert not torch.equal(made.amax((2, 3)), made.mean((2, 3)))
 
 
 @torch.no_grad()
