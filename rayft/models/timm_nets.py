@@ -23,6 +23,7 @@ from timm.layers import (
     SimpleNorm,
     SimpleNorm2d,
 )
+from timm.layers.format import get_spatial_dim
 from timm.models import get_pretrained_cfg, group_parameters
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
@@ -112,7 +113,12 @@ def _set_pool(net: nn.Module, spec: TimmBackbone) -> None:
         raise no_pooling()
     old: Any = net.get_submodule(pools[0])
     kind = "avgmax" if spec.pool == "avg_max" else spec.pool
-    new = SelectAdaptivePool2d(pool_type=kind, flatten=not isinstance(old.flatten, nn.Identity))
+    # Where the pool inside can flatten by itself and knows its axes, it was told to, not `old`.
+    flattens = getattr(old.pool, "flatten", not isinstance(old.flatten, nn.Identity))
+    channels_last = getattr(old.pool, "dim", None) == get_spatial_dim("NHWC")
+    new = SelectAdaptivePool2d(
+        pool_type=kind, flatten=flattens, input_fmt="NHWC" if channels_last else "NCHW"
+    )
     net.set_submodule(pools[0], new)
 
 

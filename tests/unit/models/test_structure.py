@@ -302,6 +302,23 @@ def test_timm_s_networks_pool_as_they_are_told(name: str) -> None:
         assert torch.allclose(both(IMAGES), (found + own(IMAGES)) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["avg", "max", "avg_max"])
+@torch.no_grad()
+def test_timm_s_swin_pools_its_channels_last(kind: str) -> None:
+    images = torch.randn(1, 3, 224, 224)
+    changed = timm("swin_tiny_patch4_window7_224", pool=kind)
+    seen: list[Tensor] = []
+    changed.net.get_submodule("norm").register_forward_hook(lambda _m, _i, made: seen.append(made))
+
+    found = changed(images)
+
+    (made,) = seen
+    mean, most = made.mean((1, 2)), made.amax((1, 2))
+    assert found.shape == (1, 768)
+    expected = {"avg": mean, "max": most, "avg_max": (mean + most) / 2}[kind]
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["vgg11"])
 def test_stochastic_depth_that_would_change_nothing_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match="no stochastic depth"):
