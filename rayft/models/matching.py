@@ -84,7 +84,10 @@ def _in_todays_names(
     odd = {name for name in expected.keys() ^ names if not name.endswith(_COUNTER)}
     if translate is None or not (odd or _reshaped(expected, state)):
         return state, ()
-    translated = translate(backbone.net, state)
+    # Translating looks tensors up in the network, which does not have these.
+    removed = {n: state[n] for n in _official(backbone).shapes if n in state and n not in expected}
+    kept = {name: tensor for name, tensor in state.items() if name not in removed}
+    translated = {**translate(backbone.net, kept), **removed}
     notes = [
         f"{name} resampled from {_shape(state[name])} to {_shape(translated[name])}"
         for name in _reshaped(translated, state)

@@ -58,6 +58,30 @@ def test_timm_s_networks_take_their_weights_to_another_size(spec: BackboneSpec, 
     assert same.notes == ()
 
 
+@pytest.mark.parametrize(
+    ("changes", "resampled", "left_out"),
+    [
+        ({"drop": ("layers.3.blocks.1",)}, "layers.3.blocks.0", ("layers.3.blocks.1",)),
+        ({"cut_after": "block2"}, "layers.2.blocks.5", ("layers.3", "norm")),
+    ],
+)
+def test_weights_for_another_size_load_without_what_is_removed(
+    changes: dict[str, object], resampled: str, left_out: tuple[str, ...]
+) -> None:
+    official = built(SWIN, None)
+    changed = built(SWIN.model_copy(update=changes), 64)
+
+    matched = match_by_name(changed, official.net.state_dict())
+
+    assert matched.state.keys() == changed.net.state_dict().keys()
+    told = "; ".join(matched.notes)
+    assert f"{resampled}.attn.relative_position_bias_table resampled from [169, " in told
+    assert "up to date" not in told
+    assert [note for note in matched.notes if "left out" in note] == [
+        f"`{layer}` left out" for layer in left_out
+    ]
+
+
 @pytest.mark.parametrize(("spec", "size"), [(VIT, 50), (SMALL_VIT, 45)])
 def test_a_size_that_a_network_cannot_be_built_for_is_refused(
     spec: BackboneSpec, size: int
