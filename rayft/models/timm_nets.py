@@ -17,6 +17,7 @@ import timm
 from timm.layers import (
     DropPath,
     FrozenBatchNormAct2d,
+    PatchEmbed,
     RmsNorm,
     RmsNorm2d,
     SelectAdaptivePool2d,
@@ -77,11 +78,25 @@ def make_timm_net(spec: TimmBackbone, *, image_size: int | None, channels: int =
             raise _only_rgb(name) from error
         raise refused_size(image_size, spec, str(error)) from error
     _check_grouped(net, name)
+    _check_patches(net, image_size, spec)
     if spec.stochastic_depth and not any(isinstance(m, DropPath) for m in net.modules()):
         raise _no_stochastic_depth(name)
     if spec.pool != "own" and not spec.cut_after:
         _set_pool(net, spec)
     return net
+
+
+def _check_patches(net: nn.Module, image_size: int | None, spec: TimmBackbone) -> None:
+    """Check that no border of the images is left over, which patches would not see."""
+    if image_size is None:
+        return
+    for module in net.modules():
+        if not isinstance(module, PatchEmbed) or module.img_size != (image_size, image_size):
+            continue
+        height, width = module.patch_size
+        if not module.dynamic_img_pad and (image_size % height or image_size % width):
+            reason = f"patches of {height} x {width} pixels do not divide them"
+            raise refused_size(image_size, spec, reason)
 
 
 def _check_name(name: str) -> None:

@@ -85,6 +85,25 @@ def test_vit_refuses_what_its_patches_do_not_fill() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "size", "patch"),
+    [
+        ("vit_tiny_patch16_224", 230, 16),
+        ("vit_tiny_patch16_224", 45, 16),
+        ("mixer_s32_224", 230, 32),
+        ("beit_base_patch16_224", 230, 16),
+        ("swin_tiny_patch4_window7_224", 226, 4),
+    ],
+)
+def test_networks_of_timm_refuse_what_their_patches_do_not_fill(
+    name: str, size: int, patch: int
+) -> None:
+    message = refusal(TimmBackbone(kind="timm", name=name, weights="none"), size)
+
+    assert f"images of {size} x {size} pixels" in message
+    assert f"patches of {patch} x {patch} pixels do not divide them" in message
+
+
+@pytest.mark.parametrize(
     ("name", "size", "changes"),
     [
         ("alexnet", 32, {"strides": {"features.0": 1}}),
