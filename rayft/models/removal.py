@@ -16,11 +16,24 @@ from rayft.models.names import nearest
 _WHERE = "model.backbone"
 
 
-def drop_layers(net: nn.Module, names: Sequence[str]) -> list[str]:
-    """Replace layers by nothing; return their names."""
-    check_layers(net, names, "drop")
+def drop_layers(net: nn.Module, names: Sequence[str], *, cut_after: str | None) -> list[str]:
+    """Replace layers by nothing; return their names.
+
+    Raises:
+        ModelError: the network has no such layer, or nothing in its place.
+    """
+    check_layers(net, names, "drop", cut_after=cut_after)
+    problems = []
     for name in names:
-        net.set_submodule(name, nn.Identity())
+        # One inside of another that is left out is not there any more.
+        layer = dict(net.named_modules()).get(name, nn.Identity())
+        if isinstance(layer, nn.Identity) or is_left_out(layer):
+            what = f"there is nothing to leave out in `{name}`"
+            problems.append(Problem(f"{_WHERE}.drop", what, "remove it"))
+        else:
+            net.set_submodule(name, nn.Identity())
+    if problems:
+        raise ModelError(*problems)
     return list(names)
 
 
@@ -61,17 +74,26 @@ def is_left_out(module: nn.Module) -> bool:
     return type(module).extra_repr is _left_out
 
 
-def check_layers(net: nn.Module, names: Iterable[str], setting: str) -> None:
+def check_layers(
+    net: nn.Module, names: Iterable[str], setting: str, *, cut_after: str | None
+) -> None:
     """Check that the network has layers of these names.
 
+    Args:
+        net: the network, without what is cut off.
+        names: of layers.
+        setting: the one of the backbone that names them.
+        cut_after: where it was cut.
+
     Raises:
-        ModelError: it lacks one; `setting` of the backbone named it.
+        ModelError: it lacks one.
     """
     known = [name for name, _ in net.named_modules() if name]
+    cut = f" up to `{cut_after}`, after which it is cut" if cut_after else ""
     problems = [
         Problem(
             f"{_WHERE}.{setting}",
-            f"the network has no layer `{name}`",
+            f"the network has no layer `{name}`{cut}",
             f"write {nearest(name, known)}",
         )
         for name in names

@@ -4,7 +4,7 @@ All of it works on the stages of the network, so that depth groups, freezing and
 frozen prefix go on as before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never
@@ -68,8 +68,9 @@ def restructure(
     official = layout.make_stages(net)
     shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
     _check_groups(spec, official)
-    removed = [*drop_layers(net, spec.drop), *cut_off(net, official, spec.cut_after)]
-    _set_strides(net, spec.strides)
+    removed = cut_off(net, official, spec.cut_after)
+    removed += drop_layers(net, spec.drop, cut_after=spec.cut_after)
+    _set_strides(net, spec)
     names = [stage.name for stage in official]
     for each in spec.insert:
         passed, _ = outputs[names.index(each.after)]
@@ -125,11 +126,11 @@ def _check_groups(spec: StructuredBackbone, stages: Stages) -> None:
         raise ModelError(*problems)
 
 
-def _set_strides(net: nn.Module, strides: Mapping[str, int]) -> None:
+def _set_strides(net: nn.Module, spec: StructuredBackbone) -> None:
     """Give what moves by more, inside of the layers that are named, these strides."""
-    check_layers(net, strides, "strides")
+    check_layers(net, spec.strides, "strides", cut_after=spec.cut_after)
     problems = []
-    for name, stride in strides.items():
+    for name, stride in spec.strides.items():
         larger = _moving_more(net.get_submodule(name), stride)
         if not larger:
             what = f"nothing in `{name}` has a stride of more than {stride}"

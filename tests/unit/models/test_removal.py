@@ -123,3 +123,33 @@ def test_a_whole_group_is_cut_off_not_left_out(layers: list[str]) -> None:
     assert where == "model.backbone.drop"
     assert "nothing is left of the depth group `layer4`" in what
     assert "set cut_after to `layer3`" in what
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"drop": ["fc"]}, "nothing to leave out in `fc`; remove it"),
+        ({"drop": ["layer4.1", "layer4.1.conv1"]}, "nothing to leave out in `layer4.1.conv1`"),
+        ({"drop": ["layer4.1", "layer4.1"]}, "nothing to leave out in `layer4.1`"),
+        ({"drop": ["layer4"], "cut_after": "layer3"}, "nothing to leave out in `layer4`"),
+        (
+            {"drop": ["layer4.1"], "cut_after": "layer3"},
+            "no layer `layer4.1` up to `layer3`, after which it is cut",
+        ),
+    ],
+)
+def test_what_is_not_there_cannot_be_left_out(changes: dict[str, Any], what: str) -> None:
+    where, found = refusal_of("resnet18", **changes)
+
+    assert where == "model.backbone.drop"
+    assert what in found
+
+
+@torch.no_grad()
+def test_a_layer_below_the_cut_can_be_left_out() -> None:
+    whole = torchvision("resnet18", cut_after="layer3")
+    changed = with_weights_of(torchvision("resnet18", cut_after="layer3", drop=["layer3.1"]), whole)
+
+    block: Any = whole.net.get_submodule("layer3")[0]  # type: ignore[index]
+    expected = block(map_after(whole, "layer2")).mean(dim=(2, 3))
+    assert torch.allclose(changed(IMAGES), expected, atol=1e-6)
