@@ -7,7 +7,7 @@ products inside attention) are not seen, so both are estimates from below.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from rayft.models.channels import per_channel
 from rayft.models.inputs import input_facts, weights_in_words
 from rayft.models.layout import is_leaf
 from rayft.models.model import FineTuneModel, assemble_model
+from rayft.models.other_sizes import check_sums
 from rayft.models.removal import cannot_go
 from rayft.plan.facts import GroupFacts, ModelFacts, ParamFacts, ParamKind
 from rayft.spec.data import RGB
@@ -77,6 +78,8 @@ def model_facts(
         advice = f"undo what no longer fits of drop and strides, or {advice}"
     images = torch.empty(1, channels, size, size, device="meta")
     cost = _measure(model, images, advice, spec.backbone.drop)
+    if spec.backbone.strides and size < inputs.image_size:
+        check_sums(spec.backbone, inputs.image_size)
     params = list(_params(model))
     return ModelFacts(
         backbone=f"{spec.backbone.kind}/{spec.backbone.name}",
@@ -89,33 +92,6 @@ def model_facts(
         weights=weights_in_words(spec.backbone, channels=channels),
         pretrained=spec.backbone.weights != "none",
     )
-
-
-def check_image_sizes(spec: ModelSpec, *, image_size: int, others: Mapping[str, int]) -> None:
-    """Check that a model made for one size of images takes others as well.
-
-    Args:
-        spec: the `model:` section.
-        image_size: height and width in pixels that the model is made for.
-        others: further sizes by their path in the spec.
-
-    Raises:
-        ModelError: it does not take one of them.
-    """
-    if not others:
-        return
-    with torch.device("meta"):
-        model = assemble_model(spec, num_classes=2, image_size=image_size).eval()
-        for where, size in others.items():
-            try:
-                model(torch.empty(1, 3, size, size))
-            except (RuntimeError, AssertionError, ValueError) as error:
-                what = (
-                    f"{spec.backbone.name} for images of {image_size} px cannot take images of "
-                    f"{size} px: {error}"
-                )
-                fix = "choose another size, or remove it"
-                raise ModelError(Problem(where, what, fix)) from error
 
 
 def _facts(part: str, params: list[tuple[str, ParamFacts]], cost: _Cost) -> GroupFacts:

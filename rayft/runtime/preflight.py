@@ -14,7 +14,8 @@ from rayft.engine.build import new_model
 from rayft.engine.checkpoint_reading import find_checkpoint, on_disk
 from rayft.errors import Problem, SpecError
 from rayft.metrics import check_metric
-from rayft.models.facts import check_image_sizes, model_facts
+from rayft.models.facts import model_facts
+from rayft.models.other_sizes import check_image_sizes
 from rayft.models.weights import LoadedWeights, load_weights, resolve_weights
 from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.resources import plan_resources

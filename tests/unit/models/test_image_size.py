@@ -6,8 +6,9 @@ import torch.nn.functional as F
 
 from rayft.errors import ModelError
 from rayft.models.backbone import Backbone, make_backbone
-from rayft.models.facts import check_image_sizes, model_facts
+from rayft.models.facts import model_facts
 from rayft.models.matching import match_by_name
+from rayft.models.other_sizes import check_image_sizes
 from rayft.spec.model import (
     BackboneSpec,
     ClassificationHead,

@@ -243,6 +243,29 @@ def test_strides_that_leave_layers_unlike_each_other_are_refused_beforehand() ->
         model_facts(model, num_classes=2, image_size=64)
 
 
+def test_strides_that_fit_at_one_pixel_only_are_refused() -> None:
+    # The shortcut makes a map of one pixel of a 32 px image, and the other way one of four.
+    backbone = {"kind": "torchvision", "name": "resnet18", "strides": {"layer4.0.conv1": 1}}
+    heads = {"label": {"kind": "classification"}}
+    model = ModelSpec.model_validate({"backbone": backbone, "heads": heads})
+
+    with pytest.raises(ModelError) as caught:
+        model_facts(model, num_classes=2, image_size=32)
+
+    (problem,) = caught.value.problems
+    assert problem.where == "model.backbone.strides"
+    assert "maps that belong together are of different sizes" in problem.what
+
+
+@pytest.mark.parametrize("strides", [{"layer4": 1}, {"conv1": 1, "maxpool": 1}])
+def test_strides_of_whole_groups_fit_small_images(strides: dict[str, int]) -> None:
+    backbone = {"kind": "torchvision", "name": "resnet18", "strides": strides}
+    heads = {"label": {"kind": "classification"}}
+    model = ModelSpec.model_validate({"backbone": backbone, "heads": heads})
+
+    assert model_facts(model, num_classes=2, image_size=32).feature_dim == 512
+
+
 @pytest.mark.parametrize(
     ("changes", "where", "what"),
     [
