@@ -57,6 +57,8 @@ class Layout:
     and not the stages, so that copies of a network and replaced submodules stay right."""
     norm_types: tuple[type[nn.Module], ...]
     """Classes of the normalisation layers that this library uses."""
+    skipping: tuple[type[nn.Module], str]
+    """Class of the layers that skip a residual block by chance, and their name of the chance."""
     channel_axis: int = 1
     """Where the channels of feature maps are: 1 in [B, C, H, W], -1 in [B, H, W, C]."""
     input_layers: tuple[str, ...] = ()

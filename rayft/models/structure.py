@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from rayft.errors import ModelError, Problem
-from rayft.models.adapter import ResidualAdapter
+from rayft.models.inserted import ChannelDropout, ResidualAdapter
 from rayft.models.layout import Layout, Official, Stage, groups_by_stage
 from rayft.models.names import nearest
 from rayft.models.pooling import GlobalPool, replace_pooling, unpooled
@@ -41,6 +41,8 @@ class _Shape:
     channels: int
     axis: int
     """Where the channels are: 1 in [B, C, H, W], -1 in tokens [B, N, C] and [B, H, W, C]."""
+    is_map: bool
+    """Whether it has height and width."""
 
 
 def restructure(
@@ -71,6 +73,8 @@ def restructure(
     removed = cut_off(net, official, spec.cut_after)
     removed += drop_layers(net, spec.drop, cut_after=spec.cut_after)
     _set_strides(net, spec)
+    if spec.stochastic_depth and removed:
+        _spread_again(net, layout, spec.stochastic_depth)
     names = [stage.name for stage in official]
     for each in spec.insert:
         passed, _ = outputs[names.index(each.after)]
@@ -94,8 +98,9 @@ def restructure(
 
 
 def _shape(output: torch.Size, layout: Layout) -> _Shape:
-    axis = layout.channel_axis if len(output) == 4 else -1
-    return _Shape(output[axis], axis)
+    is_map = len(output) == 4
+    axis = layout.channel_axis if is_map else -1
+    return _Shape(output[axis], axis, is_map)
 
 
 def _check_groups(spec: StructuredBackbone, stages: Stages) -> None:
@@ -141,6 +146,18 @@ def _set_strides(net: nn.Module, spec: StructuredBackbone) -> None:
             layer.stride = (stride, stride)
     if problems:
         raise ModelError(*problems)
+
+
+def _spread_again(net: nn.Module, layout: Layout, rate: float) -> None:
+    """Let the last residual block that is kept be skipped at `rate`, those before it less often."""
+    kind, chance = layout.skipping
+    layers = [module for module in net.modules() if isinstance(module, kind)]
+    most = max((getattr(layer, chance) for layer in layers), default=0.0)
+    if not most:
+        what = "no block of what is kept can be skipped more often than never"
+        raise ModelError(Problem(f"{_WHERE}.stochastic_depth", what, "remove it, or keep more"))
+    for layer in layers:
+        setattr(layer, chance, getattr(layer, chance) * (rate / most))
 
 
 def _moving_more(
@@ -197,7 +214,7 @@ def _make_inserted(spec: InsertSpec, shape: _Shape) -> nn.Module:
         case Adapter():
             return ResidualAdapter(shape.channels, spec.width, axis=shape.axis)
         case InsertedDropout():
-            kind = nn.Dropout2d if shape.axis == 1 else nn.Dropout
-            return kind(spec.probability)
+            kind = ChannelDropout if shape.axis == -1 else nn.Dropout2d
+            return (kind if shape.is_map else nn.Dropout)(spec.probability)
         case _:
             assert_never(spec)

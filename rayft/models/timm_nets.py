@@ -164,6 +164,7 @@ def make_timm_layout(net: Any) -> Layout:  # noqa: ANN401
         make_stages=make_stages,
         pools_as_asked=True,
         channel_axis=-1 if isinstance(net, SwinTransformer) else 1,
+        skipping=(DropPath, "drop_prob"),
         norm_types=TORCH_NORMS + _NORMS,
         translate=_translate,
     )

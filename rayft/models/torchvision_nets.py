@@ -82,6 +82,7 @@ def make_torchvision_layout(name: str, net: nn.Module) -> Layout:
         classifier=(family.classifier, *family.auxiliary),
         make_stages=family.make_stages,
         channel_axis=family.channel_axis,
+        skipping=(StochasticDepth, "p"),
         norm_types=TORCH_NORMS,
         translate=partial(_translate, family) if family.renamed else None,
     )

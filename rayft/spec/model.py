@@ -86,8 +86,9 @@ class StructuredBackbone(Spec):
     pooling in such a layer whose stride is larger gets this one, so that maps stay larger from
     there on. Weights stay as they are."""
     stochastic_depth: float | None = Field(default=None, ge=0, lt=1)
-    """Chance that the last residual block is skipped in training; it rises to this from the first
-    (Huang et al. 2016, https://arxiv.org/abs/1603.09382). Left out: as the network was designed."""
+    """Chance that the last residual block that is kept is skipped in training; it rises to this
+    from the first (Huang et al. 2016, https://arxiv.org/abs/1603.09382). Left out: as the network
+    was designed."""
 
     @property
     def is_changed(self) -> bool:

@@ -186,6 +186,46 @@ def test_stochastic_depth_rises_from_the_first_block_to_the_last() -> None:
     assert max(paths) == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize(
+    ("make", "name", "changes"),
+    [
+        (torchvision, "efficientnet_b0", {"cut_after": "stage4"}),
+        (torchvision, "convnext_tiny", {"drop": ["features.7.2"]}),
+        (timm, "test_convnext", {"cut_after": "block2"}),
+    ],
+)
+def test_stochastic_depth_rises_to_the_last_block_that_is_kept(
+    make: Any, name: str, changes: dict[str, Any]
+) -> None:
+    with torch.device("meta"):
+        changed = make(name, stochastic_depth=0.2, **changes)
+
+    chances = [
+        getattr(module, "p", getattr(module, "drop_prob", None))
+        for module in changed.net.modules()
+        if type(module).__name__ in {"StochasticDepth", "DropPath"}
+    ]
+    assert chances[-1] == pytest.approx(0.2)
+    assert chances == sorted(chances)
+
+
+def test_stochastic_depth_of_one_block_that_is_never_skipped_is_refused() -> None:
+    with pytest.raises(ModelError, match="no block of what is kept can be skipped"):
+        torchvision("efficientnet_b0", cut_after="stage1", stochastic_depth=0.2)
+
+
+def test_a_dropout_of_maps_with_channels_last_drops_whole_channels() -> None:
+    dropout = {"kind": "dropout", "after": "stage2", "probability": 0.5}
+    changed = torchvision("swin_t", insert=[dropout])
+    layer = changed.net.get_submodule("stage2_dropout").train()
+
+    made = layer(torch.ones(4, 3, 5, 192))
+
+    assert made.shape == (4, 3, 5, 192)
+    assert torch.equal(made, made[:, :1, :1].expand_as(made))
+    assert set(made.unique().tolist()) == {0.0, 2.0}
+
+
 MAPS = [
     (torchvision, "resnet18", {"layer4": 1}, {"layer3": 4, "layer4": 4}),
     (torchvision, "resnet18", {"conv1": 1, "maxpool": 1}, {"layer1": 64, "layer4": 8}),
