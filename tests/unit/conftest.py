@@ -8,12 +8,17 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from rayft.storage.location import Location
 from tests.s3 import s3_server
 
 ImageFile = Callable[..., bytes]
+
+# How long an example takes says nothing on a machine that others use too.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

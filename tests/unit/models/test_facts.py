@@ -35,9 +35,10 @@ def facts_of(backbone: BackboneSpec) -> ModelFacts:
 
 
 def test_facts_of_resnet50_come_fast_and_agree_with_the_literature() -> None:
-    start = time.perf_counter()
+    # Of the processor: others may use the machine too.
+    start = time.process_time()
     facts = facts_of(torchvision("resnet50"))
-    took_s = time.perf_counter() - start
+    took_s = time.process_time() - start
 
     assert took_s < 1.5
     assert facts.backbone == "torchvision/resnet50"

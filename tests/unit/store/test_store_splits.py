@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rayft.plan.facts import SplitName
@@ -37,7 +37,6 @@ FOLDS = st.integers(2, 6).flatmap(
 CUTS = st.builds(Cuts, test=SHARES, validation=st.one_of(SHARES, FOLDS))
 
 
-@settings(deadline=None)
 @given(CUTS, st.lists(st.tuples(st.integers(0, 2), st.integers(0, 20)), min_size=1, max_size=80))
 def test_every_row_is_in_exactly_one_split_and_no_group_is_torn(
     cuts: Cuts, rows: list[tuple[int, int]]
@@ -52,7 +51,6 @@ def test_every_row_is_in_exactly_one_split_and_no_group_is_torn(
         assert not set(hashes[mask].tolist()) & set(hashes[~mask].tolist())
 
 
-@settings(deadline=None)
 @given(st.integers(1, 400), st.floats(0.01, 0.45), st.floats(0.01, 0.45))
 def test_a_stratified_share_is_exact_in_every_class(n: int, test: float, validation: float) -> None:
     labels = [0] * n + [1] * 57
@@ -229,7 +227,6 @@ def test_without_copies_across_groups_the_groups_alone_decide() -> None:
     assert joined_hashes(contents, contents) is contents
 
 
-@settings(deadline=None)
 @given(st.integers(2, 6), st.lists(st.integers(0, 2), min_size=1, max_size=80))
 def test_folds_are_those_that_each_run_cuts(number: int, labels: list[int]) -> None:
     test, hashes = Share(fraction=0.2), _hashes(len(labels))
