@@ -123,9 +123,9 @@ def _boxes(images: Images) -> npt.NDArray[np.int64]:
     is no bar.
     """
     size = images.shape[1]
-    is_drawn: npt.NDArray[np.bool_] = images.any(axis=3)
+    levels = images.max(axis=3)
     boxes = np.tile(np.array([0, size, 0, size]), (len(images), 1))
-    for first, drawn in ((0, is_drawn.any(axis=2)), (2, is_drawn.any(axis=1))):
+    for first, drawn in ((0, levels.max(axis=2) > 0), (2, levels.max(axis=1) > 0)):
         blank = np.stack([drawn.argmax(axis=1), drawn[:, ::-1].argmax(axis=1)])
         # Where they cannot be equal, one of the two is a pixel wider.
         bars = np.minimum(blank, blank.min(axis=0) + 1)
