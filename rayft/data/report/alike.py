@@ -1,27 +1,16 @@
-"""Findings about rows that are equal or look alike: duplicates, leaks, labels that disagree."""
+"""Findings about rows that are equal or look alike: duplicates, and labels that disagree."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from rayft.data.report.contents import Contents
-from rayft.data.report.finding import Finding, Proposal, examples_of, share
-from rayft.data.report.near import LEAST_CORRELATION, RADIUS, Pairs
+from rayft.data.report.finding import Finding, Proposal, examples_of
+from rayft.data.report.leaks import leaks_finding, proposed_leaks
+from rayft.data.report.near import ALIKE, cut_short
 from rayft.data.report.rows import SPLITS
 
-_TRAIN, _VALIDATION, _TEST = (SPLITS.index(name) for name in ("train", "validation", "test"))
-_LEAKS = ((_TEST, _TRAIN), (_TEST, _VALIDATION), (_VALIDATION, _TRAIN))
-"""Split that measures, and split that it must share no picture with."""
-_KEPT_FIRST = (_TEST, _VALIDATION, _TRAIN)
-
-MOST_NEAR_LEAKS = 0.1
-"""Share of rows above which look-alikes across splits are the nature of the pictures (digits, scans
-of one organ), not copies; none of them is then proposed to be left out."""
-
-ALIKE = (
-    f"their perceptual hashes differ in at most {RADIUS} of 64 bits and their 16x16 grey "
-    f"thumbnails correlate by at least {LEAST_CORRELATION}"
-)
+_KEPT_FIRST = tuple(SPLITS.index(name) for name in ("test", "validation", "train"))
 
 
 def alike_findings(contents: Contents) -> list[Finding]:
@@ -29,7 +18,7 @@ def alike_findings(contents: Contents) -> list[Finding]:
     return [
         _exact_duplicates(contents),
         _conflicting_labels(contents),
-        _leaks(contents),
+        leaks_finding(contents),
         _near_duplicates(contents),
         _suspicious_labels(contents),
     ]
@@ -52,10 +41,8 @@ def alike_proposals(contents: Contents) -> Iterator[Proposal]:
         leaks = rows.split[place] != rows.split[keeper]
         reason = "exact leak" if leaks else "exact duplicate"
         yield Proposal(place=place, reason=reason, like=keeper)
-    near = _near_leaks(contents)
-    if not _are_alike_by_nature(near, contents):
-        for place, twin in near.items():
-            yield Proposal(place=place, reason="near leak", like=twin)
+    for place, twin in proposed_leaks(contents).items():
+        yield Proposal(place=place, reason="near leak", like=twin)
 
 
 def _of_two_classes(contents: Contents, content: int) -> tuple[int, int]:
@@ -70,33 +57,6 @@ def _copies(contents: Contents) -> Iterator[tuple[int, int]]:
     for content in np.flatnonzero(sizes > 1).tolist():
         keeper, *others = contents.members(content)
         yield from ((place, keeper) for place in others)
-
-
-def _are_alike_by_nature(near: Mapping[int, int], contents: Contents) -> bool:
-    return len(near) > MOST_NEAR_LEAKS * len(contents.rows)
-
-
-def _near_leaks(contents: Contents) -> dict[int, int]:
-    """Return every row that looks like one of a split that measures it, and the most alike one."""
-    first_in = contents.first_in
-    found: dict[tuple[int, int], int] = {}
-    for ours, theirs, _ in _both_ways(contents.pairs):
-        for measures, learns in _LEAKS:
-            if first_in[ours, learns] >= 0 and first_in[theirs, measures] >= 0:
-                found.setdefault((ours, learns), int(first_in[theirs, measures]))
-    return {
-        place: twin
-        for (content, learns), twin in found.items()
-        for place in contents.rows_in(content, learns)
-    }
-
-
-def _both_ways(pairs: Pairs) -> Iterator[tuple[int, int, float]]:
-    """Give every pair of contents in both directions with its correlation, the most alike first."""
-    both = pairs.first.tolist(), pairs.second.tolist(), pairs.correlation.tolist()
-    for first, second, alike in zip(*both, strict=True):
-        yield first, second, alike
-        yield second, first, alike
 
 
 def _exact_duplicates(contents: Contents) -> Finding:
@@ -128,57 +88,6 @@ def _conflicting_labels(contents: Contents) -> Finding:
     )
 
 
-def _leaks(contents: Contents) -> Finding:
-    twins = list(_twins_across(contents))
-    rows = contents.rows
-    notes = []
-    for measures, learns in _LEAKS:
-        total = int((rows.split == measures).sum())
-        count = sum(1 for leak, *_ in twins if leak == (measures, learns))
-        if count:
-            name, other_name = SPLITS[measures], SPLITS[learns]
-            notes.append(
-                f"{count:,} of {total:,} {name} rows ({share(count, total)}) are in {other_name}"
-            )
-    if _are_alike_by_nature(_near_leaks(contents), contents):
-        notes.append("so many that the pictures are alike by nature: look-alikes are not proposed")
-    seen: dict[int, tuple[int, int, str]] = {}
-    for _, place, twin, detail in twins:
-        seen.setdefault(place, (place, twin, detail))
-    return Finding(
-        name="leaks",
-        title="leaks between splits",
-        rule="Rows of test or validation that are equal to a row of a split that training sees, "
-        f"or look like one: {ALIKE}.",
-        count=len(seen),
-        examples=examples_of(rows, seen.values()),
-        note="; ".join([*notes, *_cut_short(contents)]),
-    )
-
-
-def _twins_across(contents: Contents) -> Iterator[tuple[tuple[int, int], int, int, str]]:
-    """Give each kind of leak, measuring row, most alike twin, and how alike: the most alike first.
-
-    A row comes once for each kind of leak.
-    """
-    found: dict[tuple[int, tuple[int, int]], tuple[int, str]] = {}
-    for ours, theirs, detail in _meetings(contents):
-        for measures, learns in _LEAKS:
-            twin = int(contents.first_in[theirs, learns])
-            if twin >= 0 and contents.first_in[ours, measures] >= 0:
-                found.setdefault((ours, (measures, learns)), (twin, detail))
-    for (content, leak), (twin, detail) in found.items():
-        yield from ((leak, place, twin, detail) for place in contents.rows_in(content, leak[0]))
-
-
-def _meetings(contents: Contents) -> Iterator[tuple[int, int, str]]:
-    """Give the contents that are in several splits or look alike, and how alike they are."""
-    for content in np.flatnonzero(np.bitwise_count(contents.splits) > 1).tolist():
-        yield content, content, "equal bytes"
-    for ours, theirs, alike in _both_ways(contents.pairs):
-        yield ours, theirs, f"correlation {alike:.3f}"
-
-
 def _near_duplicates(contents: Contents) -> Finding:
     pairs, rows = contents.pairs, contents.rows
     shared = contents.splits[pairs.first] & contents.splits[pairs.second]
@@ -200,7 +109,7 @@ def _near_duplicates(contents: Contents) -> Finding:
         f"{ALIKE}. Mirrored or much cropped copies are not found.",
         count=int((splits[contents.number] >> rows.split & 1).sum()),
         examples=examples_of(rows, seen()),
-        note="; ".join(_cut_short(contents)),
+        note="; ".join(cut_short(contents.pairs)),
     )
 
 
@@ -228,7 +137,7 @@ def _suspicious_labels(contents: Contents) -> Finding:
         rule=f"Rows that look like a row of another class: {ALIKE}.",
         count=int(counts.sum()),
         examples=examples_of(rows, seen()),
-        note="; ".join(_cut_short(contents)),
+        note="; ".join(cut_short(contents.pairs)),
     )
 
 
@@ -248,7 +157,3 @@ def _likeness(contents: Contents, pair: int, first: int, second: int) -> str:
     names = [rows.classes[int(rows.label[p])] for p in (first, second)]
     classes = "" if names[0] == names[1] else f", {names[0]} and {names[1]}"
     return f"correlation {contents.pairs.correlation[pair]:.3f}{classes}"
-
-
-def _cut_short(contents: Contents) -> list[str]:
-    return [] if contents.pairs.complete else ["the search was cut short: there are more"]

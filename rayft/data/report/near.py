@@ -24,6 +24,11 @@ RADIUS = 11
 """Most bits that the hashes of a candidate pair differ in."""
 LEAST_CORRELATION = 0.9
 """Least correlation of the grey thumbnails of a pair that counts as alike."""
+ALIKE = (
+    f"their perceptual hashes differ in at most {RADIUS} of 64 bits and their 16x16 grey "
+    f"thumbnails correlate by at least {LEAST_CORRELATION}"
+)
+"""When two rows look alike, in words."""
 MAX_COMPARISONS = 2 * 10**10
 """Hashes that are compared at most, some minutes of work. 100,000 natural images take 5 * 10**7, a
 few seconds, and the number grows with the square of the rows."""
@@ -82,6 +87,11 @@ def near_pairs(
             complete = False
             break
     return _sorted_pairs(found, len(look), complete=complete)
+
+
+def cut_short(pairs: Pairs) -> list[str]:
+    """Return what a finding that counts such pairs must say of the search, if anything."""
+    return [] if pairs.complete else ["the search was cut short: there are more"]
 
 
 def _sorted_pairs(found: dict[int, float], count: int, *, complete: bool) -> Pairs:

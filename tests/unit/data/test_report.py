@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from rayft.data.prepare import BuiltStores, build_stores
-from rayft.data.report import alike, measure
+from rayft.data.report import leaks, measure
 from rayft.data.report.build import DataReport, make_report
 from rayft.data.report.finding import Finding
 from rayft.data.report.write import write_report
@@ -254,7 +254,7 @@ class TestTheList:
     def test_pictures_that_are_alike_by_nature_are_not_proposed(
         self, planted: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(alike, "MOST_NEAR_LEAKS", 0.005)
+        monkeypatch.setattr(leaks, "MOST_NEAR_LEAKS", 0.005)
 
         reasons = {line["reason"] for line in _list(planted, _spec(validation=None))}
 
