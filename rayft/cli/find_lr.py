@@ -7,6 +7,7 @@ from pathlib import Path
 from rayft.cli.command import Output
 from rayft.cli.live_line import LiveLine
 from rayft.cli.lr_chart import draw_chart
+from rayft.cli.output_file import check_output_file
 from rayft.errors import Problem, SpecError, TrainingError
 from rayft.plan.lr_range import LossCurve
 from rayft.runtime.find_lr import FoundRate, find_lr
@@ -58,9 +59,7 @@ def _check_picture(picture: Path | None) -> None:
     if picture.suffix.lower() != ".png":
         what = f"expected a file that ends in .png, got {picture.name}"
         raise SpecError(Problem("--output", what, f"write {picture.with_suffix('.png').name}"))
-    if not picture.parent.is_dir():
-        what = f"there is no folder {picture.parent}"
-        raise SpecError(Problem("--output", what, "make it, or choose another"))
+    check_output_file(picture, option="--output", such_as="rates.png")
 
 
 def _conclude(found: FoundRate, out: Output, path: Path, overrides: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from rayft.runtime.nodes import check_nodes
 from rayft.runtime.preflight import Places, input_size, places_of, prepare_rows
 from rayft.runtime.preview import Preview, is_prepared, preview
 from rayft.spec.load import load_spec
+from rayft.spec.mix import acting
 from rayft.spec.run import RunSpec
 from rayft.storage.check import check_storage
 from rayft.storage.commit import write_file_atomically
@@ -106,8 +107,8 @@ def header(spec: RunSpec, found: Preview, split: SplitName) -> list[str]:
         lines.append(f"{number}. {operation.kind}: {told}")
     if not spec.augment:
         lines.append("no augmentation: every epoch sees the same")
-    if spec.mix:
-        lines.append(f"before {' and '.join(mix.kind for mix in spec.mix)}")
+    if mixes := acting(spec.mix):
+        lines.append(f"before {' and '.join(mix.kind for mix in mixes)}")
     lines += [
         f"before phase {phase.name} scales them to {phase.image_size} x {phase.image_size}"
         for phase in spec.phases

@@ -192,9 +192,7 @@ def _phase_lines(plan: RunPlan, phase: PhasePlan) -> list[str]:
         epochs = _count(until.patience, "epoch")
         # The first epoch is the best so far, and after the last there is nothing left to save.
         if until.patience + 2 > phase.num_epochs:
-            lines.append(
-                f"    too short to end earlier: {epochs} without improvement come too late"
-            )
+            lines.append(f"    too short to end earlier after {epochs} without improvement")
         else:
             lines.append(f"    ends earlier when {until.plateau} has not improved for {epochs}")
     return lines

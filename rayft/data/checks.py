@@ -5,17 +5,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from tempfile import TemporaryFile
 
-import numpy as np
-import numpy.typing as npt
-
 from rayft.data.labels import NAMES_SHOWN, capped
 from rayft.errors import DataError, Problem
 from rayft.plan.facts import SplitName
 from rayft.spec.data import DataSpec, FoldsSpec, SplitSpec
 from rayft.storage.location import Location
 from rayft.store.manifest import Manifest
-from rayft.store.splits import Cuts, Fold, folds_of
-from rayft.store.units import Mask
 
 DISK_RESERVE_BYTES = 64 * 2**20
 
@@ -69,61 +64,6 @@ def check_counts(
             problems.append(Problem(f"data.{split}", what, _fix_for_counts(split, share)))
     if problems:
         raise DataError(*problems)
-
-
-def check_folds(
-    cuts: Cuts,
-    *,
-    classes: Sequence[str],
-    labels: npt.NDArray[np.integer],
-    units: npt.NDArray[np.uint64],
-    counts: Mask,
-) -> None:
-    """Check that every class has a row in each fold, so that every run of a study can start.
-
-    Args:
-        cuts: what is taken out of the training source.
-        classes: label names of the source.
-        labels: [N] places in `classes` of its rows.
-        units: [N] rows with equal numbers stay together.
-        counts: [N] rows that are not left out.
-
-    Raises:
-        DataError: a class has fewer rows, or is in fewer groups, than there are folds.
-    """
-    if not isinstance(cuts.validation, Fold):
-        return
-    folds = folds_of(cuts, hashes=units, labels=labels, classes=classes)
-    parted = counts & (folds >= 0)
-    cells = np.zeros((cuts.validation.folds, len(classes)), dtype=np.int64)
-    np.add.at(cells, (folds[parted], labels[parted]), 1)
-    short = np.flatnonzero((cells == 0).any(axis=0)).tolist()
-    if not short:
-        return
-    number = np.unique(units[parted], return_inverse=True)[1].astype(np.int64)
-    pairs = np.unique(number * len(classes) + labels[parted])
-    found = np.bincount(pairs % len(classes), minlength=len(classes))
-    named = capped([_class_size(classes[i], cells[:, i], units=int(found[i])) for i in short])
-    there = "there are fewer" if cuts.test is None else "test leaves fewer"
-    most = int(found.min())
-    fewer = f"take {min(most, cuts.validation.folds - 1)} folds, " if most > 1 else ""
-    raise DataError(
-        Problem(
-            "data.validation.folds",
-            f"{cuts.validation.folds} folds need as many rows of each class that can be parted, "
-            f"and {there}: {named}",
-            f"{fewer}add rows of these classes, or remove these classes",
-        )
-    )
-
-
-def _class_size(name: str, rows: npt.NDArray[np.int64], *, units: int) -> str:
-    """Say how many rows of a class are in all folds, given those in each."""
-    total = int(rows.sum())
-    parted = "" if units == total else f" in {units} groups"
-    # Its groups may belong to other classes, and fall together.
-    nowhere = f", none of it in fold {int(np.argmin(rows))}" if units >= len(rows) else ""
-    return f"{name} has {total}{parted}{nowhere}"
 
 
 def check_bad_rows(manifest: Manifest, *, where: str, limit: float) -> None:

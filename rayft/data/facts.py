@@ -1,11 +1,11 @@
 """The facts of a dataset, for the plan: counted in its stores, or expected from its listing."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
-from rayft.data.checks import check_bad_rows, check_counts, check_folds
+from rayft.data.checks import check_bad_rows, check_counts
+from rayft.data.fold_checks import check_fold_counts, check_folds
 from rayft.data.form import form_of
 from rayft.data.layout import Layout
 from rayft.data.listing import group_keys
@@ -79,16 +79,11 @@ def expected_facts(
         DataError: a class has too few rows for the folds.
     """
     train_listing = layout.listings["train"]
-    cuts = layout.cuts
-    if cuts.test is not None and not cuts.test.stratify:
-        # Which rows such a share takes follows from contents, which nobody has read yet.
-        cuts = replace(cuts, test=None)
-    check_folds(
-        cuts,
+    check_fold_counts(
+        layout.cuts,
         classes=train_listing.classes,
         labels=train_listing.labels.codes,
-        units=group_keys(train_listing),
-        counts=np.ones(train_listing.num_rows, dtype=np.bool_),
+        groups=group_keys(train_listing),
     )
     counts: dict[SplitName, tuple[int, ...]] = {}
     for split in layout.splits:
@@ -96,9 +91,9 @@ def expected_facts(
         listing = layout.listings[source]
         numbers = np.bincount(listing.labels.codes, minlength=len(listing.classes)).tolist()
         rows = dict(zip(listing.classes, numbers, strict=True))
-        taken = layout.cuts if source == "train" else Cuts()
+        cuts = layout.cuts if source == "train" else Cuts()
         part: SplitName = "train" if source == split else split
-        counts[split] = tuple(taken.expected(rows.get(name, 0))[part] for name in layout.classes)
+        counts[split] = tuple(cuts.expected(rows.get(name, 0))[part] for name in layout.classes)
     sizes: dict[SplitName, int] = {}
     for split, listing in layout.listings.items():
         form = form_of(data, num_rows=listing.num_rows, stored_size=stored_size)

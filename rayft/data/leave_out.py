@@ -11,12 +11,10 @@ import csv
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import final, get_args
 
-import numpy as np
-
+from rayft.data.named_rows import NamedRow, RowFinder
 from rayft.errors import DataError, Problem, SpecError
 from rayft.plan.facts import SplitName
 from rayft.storage.location import Location
@@ -27,24 +25,6 @@ COLUMNS = ("source", "file", "hash", "class", "reason", "like")
 """What the report writes; all but `reason` are read."""
 _MOST_TOLD = 10
 _SOURCES: Mapping[str, SplitName] = {name: name for name in get_args(SplitName)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedRow:
-    """A line of the list."""
-
-    line: int
-    """Line of the file, from 1; the header is the first."""
-    source: SplitName
-    """The setting below `data:` that names the row's source."""
-    file: str
-    """The row's file, or file and place in it; empty where only the hash is given."""
-    content_hash: int | None
-    """Hash of the row's content; None where only the file is given."""
-    label: str
-    """The row's class; empty where it is not given."""
-    like: str
-    """File of the row that the report compared it with; empty where it is not given."""
 
 
 @final
@@ -68,7 +48,7 @@ class LeaveOutList:
         missing = {named.line: named for named in self.rows}
         for source, store in stores.items():
             lines = [named for named in self.rows if named.source == source]
-            for named, rows in _Finder(store).find(lines):
+            for named, rows in RowFinder(store, source, known=stores.keys()).find(lines):
                 found[source].update(rows)
                 if rows:
                     del missing[named.line]
@@ -135,7 +115,7 @@ def _named(text: str, lines: Sequence[tuple[int, dict[str, str]]]) -> tuple[Name
                     file=fields.get("file", ""),
                     content_hash=int(digits, 16) if digits else None,
                     label=fields.get("class", ""),
-                    like=fields.get("like", "").partition(" ")[2],
+                    like=fields.get("like", ""),
                 )
             )
             continue
@@ -149,71 +129,6 @@ def _is_hash(digits: str) -> bool:
     return not digits or (len(digits) == 16 and set(digits) <= set("0123456789abcdef"))
 
 
-@final
-class _Finder:
-    """Finds rows of one store by hash and file."""
-
-    def __init__(self, store: RowStore) -> None:
-        self._store = store
-        self._order = np.argsort(store.content_hashes, kind="stable")
-        self._sorted = store.content_hashes[self._order]
-
-    def find(self, lines: Sequence[NamedRow]) -> Iterator[tuple[NamedRow, list[int]]]:
-        """Give each line with the rows that it is about: none where they are not there.
-
-        Lines whose file is there choose first, the others of what is left with their hash.
-        """
-        taken: set[int] = set()
-        renamed = []
-        for named in lines:
-            rows = self._at_file(named, taken)
-            taken.update(rows)
-            if rows or named.content_hash is None:
-                yield named, rows
-            else:
-                renamed.append(named)
-        for named in renamed:
-            rows = [row for row in self._of_class(named) if row not in taken][:1]
-            taken.update(rows)
-            yield named, rows
-
-    def _at_file(self, named: NamedRow, taken: set[int]) -> list[int]:
-        """Return all rows of the line's file; one of them, where the line has a hash."""
-        if named.content_hash is None:
-            rows = self._by_file.get(named.file, [])
-            return [row for row in rows if self._label(row) == named.label] or rows
-        rows = [row for row in self._with_hash(named) if self._store.source_of(row) == named.file]
-        rows = [row for row in rows if self._label(row) == named.label] or rows
-        # A line that stands twice finds its row again.
-        return ([row for row in rows if row not in taken] or rows)[:1]
-
-    def _of_class(self, named: NamedRow) -> list[int]:
-        rows = self._with_hash(named)
-        return [row for row in rows if len(rows) == 1 or named.label in ("", self._label(row))]
-
-    def _with_hash(self, named: NamedRow) -> list[int]:
-        """Return the rows with the line's hash, but for that which was to stay."""
-        value = np.uint64(named.content_hash or 0)
-        first, stop = (int(np.searchsorted(self._sorted, value, side=s)) for s in ("left", "right"))
-        rows: list[int] = self._order[first:stop].tolist()
-        return [row for row in rows if not self._is_to_stay(row, named)]
-
-    def _is_to_stay(self, row: int, named: NamedRow) -> bool:
-        if not named.like or self._store.source_of(row) != named.like:
-            return False
-        return (named.like, self._label(row)) != (named.file, named.label)
-
-    def _label(self, row: int) -> str:
-        return self._store.manifest.classes[int(self._store.labels[row])]
-
-    @cached_property
-    def _by_file(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = {}
-        for row in range(self._store.num_rows):
-            rows.setdefault(self._store.source_of(row), []).append(row)
-        return rows
-
-
 def _not_found(where: str, named: NamedRow, *, known: Collection[SplitName]) -> Problem:
     row = named.file or f"hash {named.content_hash:016x}"
     what = f"line {named.line} of {where} names {row}, and "
@@ -225,7 +140,7 @@ def _not_found(where: str, named: NamedRow, *, known: Collection[SplitName]) -> 
     if named.content_hash is not None and named.file:
         what += f" with the hash {named.content_hash:016x}"
     if named.like:
-        what += f" beside {named.like}, which was to stay, and the rows of other lines"
+        what += f" beside {named.like}, which it was compared with, and the rows of other lines"
     return Problem(WHERE, what, "remove the line, or write the list again with --report")
 
 

@@ -68,10 +68,12 @@ def group_hash(name: str | None) -> int:
     return 0 if name is None else row_hash(name.encode()) or 1
 
 
-def group_keys(listing: Listing) -> npt.NDArray[np.uint64]:
-    """Return a number [N] for each row that only rows of its group share."""
+def group_keys(listing: Listing) -> npt.NDArray[np.uint64] | None:
+    """Return a number [N] for each row that only rows of its group share; None without groups."""
+    if listing.groups is None:
+        return None
     rows = np.arange(listing.num_rows, dtype=np.uint64)
-    return rows if listing.groups is None else np.where(listing.groups == 0, rows, listing.groups)
+    return np.where(listing.groups == 0, rows, listing.groups)
 
 
 def resolve_place(path: str, *, base_dir: Path) -> Location:

@@ -78,7 +78,7 @@ def model_facts(
         advice = f"undo what no longer fits of drop and strides, or {advice}"
     images = torch.empty(1, channels, size, size, device="meta")
     cost = _measure(model, images, advice, spec.backbone.drop)
-    if spec.backbone.strides and size < inputs.image_size:
+    if (spec.backbone.strides or spec.backbone.drop) and size < inputs.image_size:
         check_sums(spec.backbone, inputs.image_size)
     params = list(_params(model))
     return ModelFacts(

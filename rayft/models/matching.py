@@ -107,29 +107,45 @@ def match_by_name_or_order(backbone: Backbone, state: Mapping[str, Tensor]) -> M
 
     Some ports of a network keep its order and rename everything. Order alone is weak evidence,
     so it takes effect only when names give none, and callers pass on the note that says so. The
-    order is that of the official network; what the spec takes out of it is left out afterwards.
+    order is that of the official network, whose removed layers are left out, or of what is kept.
 
     Raises:
         ModelError: neither fits.
     """
-    expected = _expected(backbone, state)
     official = _official(backbone)
     if official.shapes.keys().isdisjoint(state):
-        # What is left at the end keeps its names.
-        names = [*official.shapes, *[*state][len(official.shapes) :]]
-        named = dict(zip(names, state.values(), strict=False))
-        pairs, notes = _for_these_channels(backbone, expected, named)
-        if _same_shapes_in_order(official, pairs):
-            matched = {name: pairs[name] for name in expected}
-            order = "matched by order, since no name agrees"
-            return Matched(state=matched, notes=(order, *notes, *_left_out(backbone, named)))
+        for whole in (official, _without_removed(backbone)):
+            if (matched := _match_by_order(backbone, whole, state)) is not None:
+                return matched
     return match_by_name(backbone, state)
 
 
+def _match_by_order(
+    backbone: Backbone, whole: Official, state: Mapping[str, Tensor]
+) -> Matched | None:
+    """Match a file of the network `whole`; None where shapes in order do not agree."""
+    expected = _expected(backbone, state)
+    # What is left at the end keeps its names.
+    names = [*whole.shapes, *[*state][len(whole.shapes) :]]
+    named = dict(zip(names, state.values(), strict=False))
+    pairs, notes = _for_these_channels(backbone, expected, named)
+    if not _same_shapes_in_order(whole, pairs):
+        return None
+    order = "matched by order, since no name agrees"
+    return Matched(
+        state={name: pairs[name] for name in expected},
+        notes=(order, *notes, *_left_out(backbone, named)),
+    )
+
+
 def _official(backbone: Backbone) -> Official:
-    shapes = {name: tensor.shape for name, tensor in backbone.net.state_dict().items()}
-    unchanged = Official(shapes=shapes, feature_dim=backbone.feature_dim)
-    return backbone.layout.official or unchanged
+    return backbone.layout.official or _without_removed(backbone)
+
+
+def _without_removed(backbone: Backbone) -> Official:
+    """Return what a file holds that was written of no more than the changed network has."""
+    shapes = {name: tensor.shape for name, tensor in _expected(backbone, {}).items()}
+    return Official(shapes=shapes, feature_dim=backbone.feature_dim)
 
 
 def _left_out(backbone: Backbone, state: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -38,12 +38,12 @@ def check_image_sizes(spec: ModelSpec, *, image_size: int, others: Mapping[str, 
 
 
 def check_sums(backbone: BackboneSpec, usual_size: int) -> None:
-    """Check that strides leave maps that are summed of one size, by images of the usual size.
+    """Check that maps that are summed are of one size still, by images of the usual size.
 
     Small images may hide it: a map of one pixel is added to a larger one as if it were as large.
 
     Args:
-        backbone: the section; its strides are changed.
+        backbone: the section; its strides are changed, or layers are left out.
         usual_size: height and width in pixels of images that leave larger maps.
 
     Raises:
@@ -55,4 +55,5 @@ def check_sums(backbone: BackboneSpec, usual_size: int) -> None:
         except (RuntimeError, AssertionError, ValueError) as error:
             what = f"maps that belong together are of different sizes: {error}"
             fix = "name whole blocks or groups, not parts of a block"
-            raise ModelError(Problem("model.backbone.strides", what, fix)) from error
+            setting = "strides" if backbone.strides else "drop"
+            raise ModelError(Problem(f"model.backbone.{setting}", what, fix)) from error

@@ -24,10 +24,12 @@ def drop_layers(net: nn.Module, names: Sequence[str], *, cut_after: str | None) 
     """
     check_layers(net, names, "drop", cut_after=cut_after)
     problems = []
-    for name in names:
-        # One inside of another that is left out is not there any more.
+    for place, name in enumerate(names):
         layer = dict(net.named_modules()).get(name, nn.Identity())
-        if isinstance(layer, nn.Identity) or is_left_out(layer):
+        # One inside of another that is left out is gone with it, whichever is named first.
+        others = (*names[:place], *names[place + 1 :])
+        is_inside = any(name.startswith(f"{other}.") for other in others)
+        if is_inside or isinstance(layer, nn.Identity) or is_left_out(layer):
             what = f"there is nothing to leave out in `{name}`"
             problems.append(Problem(f"{_WHERE}.drop", what, "remove it"))
         else:
@@ -144,7 +146,9 @@ def check_groups_left(
     empty = [name for name in names if name not in holding]
     if empty and dropped:
         below = names[: names.index(empty[0])]
-        fix = f"set cut_after to `{below[-1]}`, or leave out fewer" if below else "leave out fewer"
+        # A cut there takes all groups above with it.
+        ends = below and names[len(below) :] == empty
+        fix = f"set cut_after to `{below[-1]}`, or leave out fewer" if ends else "leave out fewer"
         raise cannot_go(dropped, f"nothing is left of the depth group `{empty[0]}`", fix)
 
 

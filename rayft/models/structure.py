@@ -70,11 +70,12 @@ def restructure(
     official = layout.make_stages(net)
     shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
     _check_groups(spec, official)
+    usual = _most_skipped(net, layout)
     removed = cut_off(net, official, spec.cut_after)
     removed += drop_layers(net, spec.drop, cut_after=spec.cut_after)
     _set_strides(net, spec)
-    if spec.stochastic_depth and removed:
-        _spread_again(net, layout, spec.stochastic_depth)
+    if spec.stochastic_depth:
+        _spread_again(net, layout, usual)
     names = [stage.name for stage in official]
     for each in spec.insert:
         passed, _ = outputs[names.index(each.after)]
@@ -148,16 +149,23 @@ def _set_strides(net: nn.Module, spec: StructuredBackbone) -> None:
         raise ModelError(*problems)
 
 
-def _spread_again(net: nn.Module, layout: Layout, rate: float) -> None:
-    """Let the last residual block that is kept be skipped at `rate`, those before it less often."""
+def _most_skipped(net: nn.Module, layout: Layout) -> float:
     kind, chance = layout.skipping
-    layers = [module for module in net.modules() if isinstance(module, kind)]
-    most = max((getattr(layer, chance) for layer in layers), default=0.0)
+    layers = (module for module in net.modules() if isinstance(module, kind))
+    # A layer that was emptied has no chance.
+    return max((getattr(layer, chance, 0.0) for layer in layers), default=0.0)
+
+
+def _spread_again(net: nn.Module, layout: Layout, usual: float) -> None:
+    """Let the last residual block that is kept be skipped as often as the last one was."""
+    kind, chance = layout.skipping
+    most = _most_skipped(net, layout)
     if not most:
         what = "no block of what is kept can be skipped more often than never"
         raise ModelError(Problem(f"{_WHERE}.stochastic_depth", what, "remove it, or keep more"))
-    for layer in layers:
-        setattr(layer, chance, getattr(layer, chance) * (rate / most))
+    for layer in net.modules():
+        if isinstance(layer, kind) and hasattr(layer, chance):
+            setattr(layer, chance, getattr(layer, chance) * (usual / most))
 
 
 def _moving_more(

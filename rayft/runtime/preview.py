@@ -137,14 +137,19 @@ def _views_of_uses(
     # Where there is no end of views, a use's number stays as it is.
     views = np.repeat((uses % (in_turn[-1] or num_uses))[:, None], len(row_ids), axis=1)
     place = {row_id: number for number, row_id in enumerate(row_ids.tolist())}
+    last_use = np.full(len(row_ids), -1)
     for epoch, number in enumerate(in_turn):
+        if (last_use >= num_uses - 1).all():
+            break
         if number == in_turn[-1]:
             continue
         order = balanced_order(rows.row_ids, rows.labels, seed=spec.seed, epoch=epoch)
-        shown = np.isin(order.row_ids, row_ids) & (order.views < num_uses)
-        columns = [place[row_id] for row_id in order.row_ids[shown].tolist()]
-        use = order.views[shown]
-        views[use, columns] = use % (number or num_uses)
+        ours = np.isin(order.row_ids, row_ids)
+        columns = np.array([place[row_id] for row_id in order.row_ids[ours].tolist()], np.int64)
+        use = order.views[ours]
+        np.maximum.at(last_use, columns, use)
+        shown = use < num_uses
+        views[use[shown], columns[shown]] = use[shown] % (number or num_uses)
     return views
 
 

@@ -16,7 +16,7 @@ from tests.s3 import s3_server
 
 ImageFile = Callable[..., bytes]
 
-# How long an example takes says nothing on a machine that others use too.
+# How long an example takes depends on the load.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rayft.data.listing import Listing
 from rayft.data.report.alike import alike_findings, alike_proposals
 from rayft.data.report.classes import Balance, ClassFigures, balance, class_figures, small_classes
-from rayft.data.report.contents import find_contents
+from rayft.data.report.contents import Contents, find_contents
 from rayft.data.report.files import unreadable_rows, wrong_types
 from rayft.data.report.finding import Finding, Proposal, first_of_each
 from rayft.data.report.measure import Measures, measure_rows
@@ -31,8 +31,8 @@ class DataReport:
     balance: Balance
     proposals: tuple[Proposal, ...]
     """Rows to leave out, for a person to decide about."""
-    left_out_before: tuple[RowName, ...]
-    """Rows that `data.leave_out` names already."""
+    left_out_before: tuple[tuple[RowName, RowName | None], ...]
+    """Rows that `data.leave_out` names already, each with the row of its content that stays."""
 
 
 def make_report(
@@ -76,7 +76,7 @@ def make_report(
         figures=figures,
         balance=balance(figures),
         proposals=tuple(proposals),
-        left_out_before=_left_out_before(dataset, sources),
+        left_out_before=_left_out_before(dataset, rows, contents),
     )
 
 
@@ -96,9 +96,14 @@ def _measure(rows: ReportRows, *, threads: int, on_rows: Callable[[int, int], No
     )
 
 
-def _left_out_before(dataset: Dataset, sources: Mapping[SplitName, Listing]) -> tuple[RowName, ...]:
-    return tuple(
-        row_name(dataset.splits[source].store, row, source=source, split=source)
-        for source in sources
-        for row in dataset.ref.splits[source].left_out
-    )
+def _left_out_before(
+    dataset: Dataset, rows: ReportRows, contents: Contents
+) -> tuple[tuple[RowName, RowName | None], ...]:
+    kept = dict(zip(rows.content[contents.keepers].tolist(), contents.keepers, strict=True))
+    found: list[tuple[RowName, RowName | None]] = []
+    for source, store in zip(rows.sources, rows.stores, strict=True):
+        for row in dataset.ref.splits[source].left_out:
+            name = row_name(store, row, source=source, split=source)
+            like = kept.get(int(store.content_hashes[row]))
+            found.append((name, None if like is None else rows.name(int(like))))
+    return tuple(found)

@@ -119,20 +119,23 @@ def measure_images(images: Images, *, padded: bool = False) -> Measures:
 def _boxes(images: Images) -> npt.NDArray[np.int64]:
     """Return [N, 4]: first and last row and column, each end exclusive, that bars leave.
 
-    Bars are black and lie above and below or on both sides. What would leave less than 8 pixels
-    is no bar.
+    Bars are black, and lie above and below or on both sides of what reaches the other two edges.
+    The second is as wide as the first or a pixel wider. What would leave less than 8 pixels is no
+    bar.
     """
     size = images.shape[1]
     levels = images.max(axis=3)
-    boxes = np.tile(np.array([0, size, 0, size]), (len(images), 1))
-    for first, drawn in ((0, levels.max(axis=2) > 0), (2, levels.max(axis=1) > 0)):
-        blank = np.stack([drawn.argmax(axis=1), drawn[:, ::-1].argmax(axis=1)])
-        # Where they cannot be equal, one of the two is a pixel wider.
-        bars = np.minimum(blank, blank.min(axis=0) + 1)
-        bars[:, size - bars.sum(axis=0) < _LEAST_SIDE] = 0
-        boxes[:, first] += bars[0]
-        boxes[:, first + 1] -= bars[1]
-    return boxes
+    blank = np.stack(
+        [
+            [drawn.argmax(axis=1), drawn[:, ::-1].argmax(axis=1)]
+            for drawn in (levels.max(axis=2) > 0, levels.max(axis=1) > 0)
+        ]
+    )
+    first = blank.min(axis=1)
+    second = np.minimum(blank[:, 1], first + 1) * (first > 0)
+    fits = (size - first - second >= _LEAST_SIDE) & (first[::-1] == 0)
+    first, second = first * fits, second * fits
+    return np.stack([first[0], size - second[0], first[1], size - second[1]], axis=1)
 
 
 def _measured(images: Images) -> Measures:

@@ -82,11 +82,11 @@ def list_text(report: DataReport) -> str:
 
 
 def _lines(report: DataReport) -> Iterator[tuple[str, ...]]:
-    for name in report.left_out_before:
-        yield _line(name, "left out before", None)
+    for name, like in report.left_out_before:
+        yield _line(name, "left out before", like)
     for proposal in report.proposals:
-        like = None if proposal.like is None else report.rows.name(proposal.like)
-        yield _line(report.rows.name(proposal.place), proposal.reason, like)
+        twin = None if proposal.like is None else report.rows.name(proposal.like)
+        yield _line(report.rows.name(proposal.place), proposal.reason, twin)
 
 
 def _line(name: RowName, reason: str, like: RowName | None) -> tuple[str, ...]:

@@ -128,7 +128,7 @@ def test_what_is_asked_for_wrongly_is_refused_before_anything_starts(place: Path
     assert "did you mean thaw-" in unknown[2]
     assert "found neither" in checkpoint[2]
     assert "write curve.png" in picture[2]
-    assert "there is no folder no" in folder[2]
+    assert "no/curve.png: its folder is not there or not writable" in folder[2]
     assert {found[0] for found in (unknown, checkpoint, picture, folder)} == {2}
     assert not Path("results/.stores").exists()
 

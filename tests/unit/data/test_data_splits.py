@@ -169,9 +169,16 @@ class TestTooFewRowsForTheFolds:
         (root / "list.csv").write_text("\n".join(["image,label,who", *rows]))
         source = {"kind": "csv", "path": "photos/list.csv", "group": "who"}
 
-        with pytest.raises(DataError, match=r"fewer: dog has 3, none of it in fold \d") as caught:
-            _estimate(tmp_path, _spec(train=source, validation={"folds": 3, "fold": 0}))
-        assert "take 2 folds" in str(caught.value)
+        spec = _spec(train=source, validation={"folds": 3, "fold": 1})
+
+        _estimate(tmp_path, spec)
+        with pytest.raises(DataError) as caught:
+            _prepare(tmp_path, spec)
+
+        (problem,) = caught.value.problems
+        assert problem.what == (
+            "fold 0 has no row of class dog, whose 3 groups lie together with rows of other classes"
+        )
 
     def test_a_test_share_takes_its_rows_first(self, photos: Photos, tmp_path: Path) -> None:
         photos(per_class=4)

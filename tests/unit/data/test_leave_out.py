@@ -202,6 +202,14 @@ class TestOneFileInTwoRows:
         with pytest.raises(DataError, match=r"line 2 of list\.csv names 00\.png"):
             kept(line, lines=lines)
 
+    def test_a_class_that_the_file_has_no_more_is_refused(
+        self, kept: Callable[..., list[tuple[str, str]]]
+    ) -> None:
+        lines = "00.png,dog\n01.png,cat\n02.png,dog\n03.png,cat\n"
+
+        with pytest.raises(DataError, match=r"line 2 of list\.csv names 00\.png"):
+            kept({"file": "00.png", "class": "cat"}, lines=lines)
+
 
 class TestAListOlderThanItsFiles:
     """The report kept `bird/90.png` and proposed its copies `bird/91.png` and `bird/92.png`."""
@@ -232,6 +240,37 @@ class TestAListOlderThanItsFiles:
         named = [problem.what.split(",")[0].rsplit("/", 1)[1] for problem in caught.value.problems]
         assert named == [f"{name}.png" for name in gone]
 
+    def test_a_copy_of_another_class_is_never_taken_instead(
+        self, root: Path, tmp_path: Path
+    ) -> None:
+        """Of equal a (cat), c (cat) and b (dog) the list names b alone, and b is gone."""
+        digits = f"{row_hash(make_image_file(501)):016x}"
+        for name in ("a", "c"):
+            (root / "cat" / f"{name}.png").write_bytes(make_image_file(501))
+        _write(
+            tmp_path,
+            {"file": "dog/b.png", "hash": digits, "class": "dog", "like": "train cat/a.png"},
+        )
+
+        with pytest.raises(DataError, match=r"line 2 of list\.csv names dog/b\.png"):
+            _prepare(tmp_path, _spec())
+
+    @pytest.mark.parametrize("num_copies", [3, 20])
+    def test_many_copies_are_found_as_few_are(
+        self, root: Path, tmp_path: Path, num_copies: int
+    ) -> None:
+        digits = f"{row_hash(make_image_file(502)):016x}"
+        names = [f"cat/c{number:02d}.png" for number in range(num_copies)]
+        for name in names:
+            (root / name).write_bytes(make_image_file(502))
+        line = {"hash": digits, "class": "cat", "like": f"train {names[0]}"}
+        _write(tmp_path, *({"file": name, **line} for name in names[1:]))
+        (root / names[-1]).rename(root / "cat" / "moved.png")
+
+        kept = _kept(_prepare(tmp_path, _spec()))["train"]
+
+        assert [name for name in kept if name in {*names, "cat/moved.png"}] == [names[0]]
+
     def test_where_all_were_renamed_one_stays(self, root: Path, tmp_path: Path) -> None:
         for name in ("90", "91", "92"):
             (root / "bird" / f"{name}.png").rename(root / "bird" / f"new{name}.png")
@@ -253,9 +292,27 @@ def test_a_line_that_stands_twice_is_no_error(photos: Photos, tmp_path: Path) ->
     photos()
     digits = _hash(_prepare(tmp_path, _spec(leave_out=None)), "cat/01.png")
     line = {"file": "cat/01.png", "hash": digits, "class": "cat"}
-    _write(tmp_path, line, line)
+    _write(tmp_path, line, line, {"hash": digits})
 
     assert _prepare(tmp_path, _spec()).facts.num_left_out == 1
+    (tmp_path / "photos" / "cat" / "01.png").rename(tmp_path / "photos" / "cat" / "new.png")
+    assert _prepare(tmp_path, _spec()).facts.num_left_out == 1
+
+
+def test_a_row_that_is_like_one_of_the_same_name_in_another_source_is_found(
+    photos: Photos, tmp_path: Path
+) -> None:
+    photos()
+    photos("more")
+    digits = _hash(_prepare(tmp_path, _spec(leave_out=None)), "cat/01.png")
+    # Its class was mended since.
+    line = {"file": "cat/01.png", "hash": digits, "class": "bird", "like": "test cat/01.png"}
+    _write(tmp_path, {"source": "train", **line})
+
+    kept = _kept(_prepare(tmp_path, _spec(test={"kind": "folder", "path": "more"})))
+
+    assert "cat/01.png" not in kept["train"]
+    assert "cat/01.png" in kept["test"]
 
 
 def test_a_line_names_the_source_it_is_about(photos: Photos, tmp_path: Path) -> None:

@@ -250,6 +250,11 @@ class TestTheList:
         assert [(line["file"], line["hash"]) for line in again] == [
             (line["file"], line["hash"]) for line in sorted(lines, key=lambda line: line["file"])
         ]
+        # What was to stay is still named, or a list would take it when the copy is gone.
+        stays = {line["file"]: line["like"] for line in again}
+        assert stays["cat/of_cat_04.png"] == "train cat/04.png"
+        assert stays["bee/05.png"] == "test bee/of_train_bee_05.png"
+        assert stays["bee/03.png"] == stays["cat/blank.png"] == ""
 
     def test_pictures_that_are_alike_by_nature_are_not_proposed(
         self, planted: Path, monkeypatch: pytest.MonkeyPatch

@@ -150,9 +150,12 @@ def test_bars_beside_a_picture_are_no_part_of_it() -> None:
     assert measure_images(padded).brightness[0] < 0.6 * found.brightness[0]
 
 
-def test_a_black_picture_and_a_thin_one_are_measured_whole() -> None:
-    images = np.zeros((2, 48, 48, 3), np.uint8)
+def test_what_is_no_pair_of_bars_is_measured_whole() -> None:
+    images = np.zeros((4, 48, 48, 3), np.uint8)
+    # Black; too thin; a square with a dark frame; black at one edge only.
     images[1, 22:26] = 200
+    images[2, 15:33, 12:35] = 200
+    images[3, :43] = 200
 
     found, whole = measure_images(images, padded=True), measure_images(images)
 

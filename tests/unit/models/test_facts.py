@@ -35,7 +35,7 @@ def facts_of(backbone: BackboneSpec) -> ModelFacts:
 
 
 def test_facts_of_resnet50_come_fast_and_agree_with_the_literature() -> None:
-    # Of the processor: others may use the machine too.
+    # Of the processor: wall time depends on the load.
     start = time.process_time()
     facts = facts_of(torchvision("resnet50"))
     took_s = time.process_time() - start

@@ -130,6 +130,7 @@ def test_a_whole_group_is_cut_off_not_left_out(layers: list[str]) -> None:
     [
         ({"drop": ["fc"]}, "nothing to leave out in `fc`; remove it"),
         ({"drop": ["layer4.1", "layer4.1.conv1"]}, "nothing to leave out in `layer4.1.conv1`"),
+        ({"drop": ["layer4.1.conv1", "layer4.1"]}, "nothing to leave out in `layer4.1.conv1`"),
         ({"drop": ["layer4.1", "layer4.1"]}, "nothing to leave out in `layer4.1`"),
         ({"drop": ["layer4"], "cut_after": "layer3"}, "nothing to leave out in `layer4`"),
         (
@@ -143,6 +144,28 @@ def test_what_is_not_there_cannot_be_left_out(changes: dict[str, Any], what: str
 
     assert where == "model.backbone.drop"
     assert what in found
+
+
+def test_a_group_in_the_middle_is_no_reason_to_cut() -> None:
+    _, what = refusal_of("resnet18", drop=["layer3"])
+
+    assert "nothing is left of the depth group `layer3`" in what
+    assert "cut_after" not in what
+
+
+def test_a_drop_that_fits_only_where_a_map_is_one_pixel_is_refused() -> None:
+    layers = ["layer4.0.conv2"]
+    model = {
+        "backbone": {"kind": "torchvision", "name": "resnet50", "weights": "none", "drop": layers},
+        "heads": {"label": {"kind": "classification"}},
+    }
+
+    with pytest.raises(ModelError) as caught:
+        model_facts(ModelSpec.model_validate(model), num_classes=2, image_size=32)
+
+    (problem,) = caught.value.problems
+    assert problem.where == "model.backbone.drop"
+    assert "different sizes" in problem.what
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rayft.errors import ModelError
+from rayft.models.backbone import Backbone
 from rayft.models.facts import model_facts
 from rayft.models.matching import match_by_name
 from rayft.spec.model import ModelSpec
@@ -198,15 +199,30 @@ def test_stochastic_depth_rises_to_the_last_block_that_is_kept(
     make: Any, name: str, changes: dict[str, Any]
 ) -> None:
     with torch.device("meta"):
-        changed = make(name, stochastic_depth=0.2, **changes)
+        changed = chances_of(make(name, stochastic_depth=0.2, **changes))
+        usual = chances_of(make(name, stochastic_depth=0.2))
 
-    chances = [
+    assert changed[-1] == pytest.approx(usual[-1])
+    assert usual[-1] >= 0.18
+    assert changed == sorted(changed)
+
+
+def chances_of(backbone: Backbone) -> list[float]:
+    return [
         getattr(module, "p", getattr(module, "drop_prob", None))
-        for module in changed.net.modules()
+        for module in backbone.net.modules()
         if type(module).__name__ in {"StochasticDepth", "DropPath"}
     ]
-    assert chances[-1] == pytest.approx(0.2)
-    assert chances == sorted(chances)
+
+
+def test_without_a_block_in_the_middle_the_others_are_skipped_as_before() -> None:
+    with torch.device("meta"):
+        usual = chances_of(torchvision("efficientnet_b0", stochastic_depth=0.2))
+        less = torchvision("efficientnet_b0", stochastic_depth=0.2, drop=["features.3.1"])
+
+    kept = chances_of(less)
+    assert len(kept) == len(usual) - 1
+    assert set(kept) < set(usual)
 
 
 def test_stochastic_depth_of_one_block_that_is_never_skipped_is_refused() -> None:

@@ -183,6 +183,19 @@ def test_a_renamed_dict_of_the_official_network_loads_into_a_changed_one(
     assert loaded.state[kept[0]].shape[1] == channels
 
 
+def test_a_renamed_dict_of_what_is_kept_alone_loads_by_order_too(tmp_path: Path) -> None:
+    spec = {"kind": "torchvision", "name": "resnet18", "cut_after": "layer3", "weights": "none"}
+    trunk = make_backbone(TorchvisionBackbone.model_validate(spec)).net.state_dict()
+    torch.save(renamed(trunk), tmp_path / "m.pth")
+    spec["weights"] = {"file": "m.pth"}  # type: ignore[assignment]
+
+    loaded = resolve_weights(TorchvisionBackbone.model_validate(spec), base_dir=tmp_path)
+
+    assert loaded is not None
+    assert "matched by order, since no name agrees" in loaded.notes
+    assert all(torch.equal(tensor, trunk[name]) for name, tensor in loaded.state.items())
+
+
 @pytest.mark.skipif(util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
 @pytest.mark.parametrize(
     "changes", [{"cut_after": "block4"}, {"drop": ["blocks.6"]}, {"drop": ["blocks.5.3"]}]
