@@ -1,6 +1,7 @@
 """Whether every class can be in every fold, so that each run of a cross-validation can start."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +33,13 @@ def check_fold_counts(
     if not isinstance(cuts.validation, Fold):
         return
     rows = np.bincount(labels, minlength=len(classes))
-    if groups is not None:
-        _refuse_few(cuts, classes, rows=rows, units=_units_of_classes(groups, labels, len(classes)))
-        return
     # Which groups test takes, and what a share by hash alone takes, nobody knows yet.
-    if cuts.test is not None and cuts.test.stratify:
-        rows = rows - np.array([cuts.expected(count)["test"] for count in rows.tolist()])
-    _refuse_few(cuts, classes, rows=rows, units=rows)
+    if groups is not None or (cuts.test is not None and not cuts.test.stratify):
+        cuts = replace(cuts, test=None)
+    units = rows if groups is None else _units_of_classes(groups, labels, len(classes))
+    if cuts.test is not None:
+        rows = units = rows - np.array([cuts.expected(count)["test"] for count in rows.tolist()])
+    _refuse_few(cuts, classes, rows=rows, units=units)
 
 
 def check_folds(

@@ -79,7 +79,8 @@ def unpooled(stage: Stage) -> Stage:
     steps = _steps(stage)
     if not steps or not (steps[-1] is flatten or isinstance(steps[-1], nn.Flatten)):
         return stage
-    kept = steps[:-2] if _is_pooling(steps[-2]) else steps[:-1]
+    pools = any(map(_is_pooling, steps[-2:-1]))
+    kept = steps[:-2] if pools else steps[:-1]
     return replace(stage, forward=partial(run_in_order, kept))
 
 

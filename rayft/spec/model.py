@@ -87,8 +87,8 @@ class StructuredBackbone(Spec):
     there on. Weights stay as they are."""
     stochastic_depth: float | None = Field(default=None, ge=0, lt=1)
     """Chance that the last residual block that is kept is skipped in training; it rises to this
-    from the first (Huang et al. 2016, https://arxiv.org/abs/1603.09382). Left out: as the network
-    was designed."""
+    from the first (Huang et al. 2016, https://arxiv.org/abs/1603.09382), in EfficientNets to one
+    block's step below it. Left out: as the network was designed."""
 
     @property
     def is_changed(self) -> bool:

@@ -117,6 +117,10 @@ class TestTooFewRowsForTheFolds:
 
         with pytest.raises(DataError, match=r"bird has 8 in 3 groups, cat has 8 in 3 groups"):
             _estimate(tmp_path, _spec(train=source, validation={"folds": 4, "fold": 0}))
+        # What test takes of groups is not known before the rows are, and is not told as if it was.
+        beside = {"validation": {"folds": 4, "fold": 0}, "test": {"fraction": 0.2}}
+        with pytest.raises(DataError, match=r"there are fewer: bird has 8 in 3 groups"):
+            _estimate(tmp_path, _spec(train=source, **beside))
         fits = _prepare(tmp_path, _spec(train=source, validation={"folds": 3, "fold": 0}))
 
         splits = open_dataset(fits.ref).splits
