@@ -15,8 +15,14 @@ def plan_class_weights(spec: RunSpec, data: DataFacts) -> dict[str, ClassWeights
     """Return for each head the weight of each class, None where all are 1.
 
     Raises:
-        SpecError: a class is named that the data does not have.
+        SpecError: a class is named that the data does not have, or classes come equally often.
     """
+    for name, head in spec.model.heads.items():
+        # Looked at here and not by the spec: a checkpoint of an earlier run may say so.
+        if spec.data.order == "balanced" and head.class_weights == "auto":
+            what = "auto evens out classes that data.order: balanced has evened out already"
+            fix = "remove it, or set data.order to permutation"
+            raise SpecError(Problem(f"model.heads.{name}.class_weights", what, fix))
     return {
         name: _weights(head, data, where=f"model.heads.{name}.class_weights")
         for name, head in spec.model.heads.items()

@@ -258,12 +258,6 @@ class RunSpec(Spec):
                 "data.local_cache has no effect while storage_path is a folder; remove it, or set "
                 "storage_path to an object store"
             )
-        weighted = any(head.class_weights == "auto" for head in self.model.heads.values())
-        if self.data.order == "balanced" and weighted:
-            raise ValueError(
-                "data.order is balanced, and class_weights: auto would even the classes out once "
-                "more; remove one of the two"
-            )
         if set(self.model.heads) != {"label"}:
             raise ValueError(
                 f"model.heads names {', '.join(sorted(self.model.heads)) or 'none'}, and the label "

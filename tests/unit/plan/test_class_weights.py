@@ -7,9 +7,11 @@ import pytest
 
 from rayft.errors import SpecError
 from rayft.plan.run_plan import RunPlan
-from tests.unit.plan.conftest import model_facts, planned
+from tests.unit.plan.conftest import model_facts, planned, spec
 
 __all__ = ["model_facts", "planned"]
+
+DATA = spec().model_dump(mode="json", by_alias=True)["data"]
 
 
 def planned_weights(planned: Callable[..., RunPlan], wanted: Any) -> tuple[float, ...] | None:
@@ -45,3 +47,19 @@ def test_a_class_that_the_data_lacks_is_refused_with_the_nearest(
     where = [problem.where for problem in caught.value.problems]
     assert where == ["model.heads.label.class_weights.bird", "model.heads.label.class_weights.dgo"]
     assert "dog" in caught.value.problems[1].fix
+
+
+def test_auto_is_refused_where_classes_come_equally_often_already(
+    planned: Callable[..., RunPlan],
+) -> None:
+    model = {
+        "backbone": {"kind": "torchvision", "name": "resnet18"},
+        "heads": {"label": {"kind": "classification", "class_weights": "auto"}},
+    }
+
+    with pytest.raises(SpecError) as caught:
+        planned(model=model, data={**DATA, "order": "balanced"})
+
+    (problem,) = caught.value.problems
+    assert problem.where == "model.heads.label.class_weights"
+    assert problem.fix == "remove it, or set data.order to permutation"
