@@ -12,17 +12,23 @@ from rayft.spec.run import RunSpec
 _USABLE_SHARE = 0.6
 """Share of a device's memory that `rows_per_device: auto` fills, by estimate."""
 _MOST_AUTO_ROWS = 1024
+_UNKNOWN_GPU = (
+    "no GPU has come yet that could be asked, and all since Ampere (2020) have instructions for "
+    "it; for older ones, such as V100 and T4, set precision: fp32"
+)
 
 
 def plan_precision(
-    spec: RunSpec, cluster: ClusterFacts, speeds: Speeds
+    spec: RunSpec, cluster: ClusterFacts, speeds: Speeds, *, device: Literal["cpu", "cuda", "mps"]
 ) -> tuple[Literal["fp32", "bf16"], str]:
-    """Return the arithmetic of forward and backward, and why."""
+    """Return the arithmetic of forward and backward on the workers' device, and why."""
     if spec.precision != "auto":
         return spec.precision, "asked for"
-    if not cluster.bf16:
+    if device == "cuda" and cluster.gpu_bf16 is None:
+        return "bf16", _UNKNOWN_GPU
+    if not {"cpu": cluster.cpu_bf16, "cuda": cluster.gpu_bf16, "mps": False}[device]:
         return "fp32", "the device has no instructions for bf16"
-    if speeds.bf16_rows_per_s is None:
+    if device == "cuda" or speeds.bf16_rows_per_s is None:
         return "bf16", "the device has instructions for it"
     fp32, bf16 = speeds.fp32_rows_per_s, speeds.bf16_rows_per_s
     measured = f"a probe of the last phase trained {bf16:,.0f} rows/s in bf16, {fp32:,.0f} in fp32"

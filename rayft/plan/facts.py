@@ -134,8 +134,11 @@ class ClusterFacts:
     max_cpus: float | None
     """CPUs the cluster can reach by autoscaling; None when it does not say."""
     max_gpus: float | None
-    bf16: bool
-    """Whether the workers' device has instructions for bf16."""
+    cpu_bf16: bool
+    """Whether the CPUs of this machine, which is probed, and of all nodes have instructions for
+    bf16."""
+    gpu_bf16: bool | None
+    """Whether all GPUs have them; None while nothing is known of any, as before the first is up."""
     device: Literal["cpu", "cuda", "mps"]
     """What a worker with the default settings would compute on."""
     disk_free_bytes: int
@@ -161,7 +164,7 @@ class Paces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speeds:
-    """Rows per second on the machine that plans, from a short probe."""
+    """Rows per second of the workers' device, from a short probe of the machine that plans."""
 
     prepare_rows_per_s: float
     """Gathering and augmenting, in one thread of one process."""

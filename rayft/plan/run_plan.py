@@ -126,7 +126,7 @@ def make_plan(
     """
     check_borders(spec.augment, image_size=model.image_size)
     resources = plan_resources(spec, cluster)
-    precision, precision_reason = plan_precision(spec, cluster, speeds)
+    precision, precision_reason = plan_precision(spec, cluster, speeds, device=resources.device)
     steps_per_epoch = -(-data.num_rows("train") // spec.global_batch_size)
     plain = plain_phases(spec, group_names(model), steps_per_epoch=steps_per_epoch)
     spec = with_plain_phases(spec, plain)

@@ -19,6 +19,8 @@ from rayft.storage.location import Location
 from rayft.storage.roots import store_root_of
 from rayft.store.activation_use import FOLDER
 
+_AMPERE = 8
+"""Compute capability from which NVIDIA's GPUs have instructions for bf16."""
 _SLOW_BF16 = ("V100", "P100", "T4", "P4", "K80")
 _ACCELERATOR = "accelerator_type:"
 _WAIT_S = 60.0
@@ -35,23 +37,25 @@ def cluster_facts(storage: Location) -> ClusterFacts:
     disk, kept = _disk_free(storage), _kept_bytes(storage)
     if ray.is_initialized():
         return replace(_ray_facts(disk), kept_bytes=kept)
-    gpus = torch.cuda.device_count()
+    gpus = float(torch.cuda.device_count())
     cpus = float(available_cpus())
-    memory = memory_bytes()
+    machine = _own_machine()
+    memory = machine.memory_bytes
     here = NodeFacts(
         name=platform.node(),
-        resources={"CPU": cpus, "GPU": float(gpus), "memory": float(memory)},
+        resources={"CPU": cpus, "GPU": gpus, "memory": float(memory)},
         memory_bytes=memory,
     )
     return ClusterFacts(
         cpus=cpus,
-        gpus=float(gpus),
+        gpus=gpus,
         memory_bytes=memory,
-        gpu_memory_bytes=_own_gpu_memory(),
-        gpu_names=_own_gpu_names(),
+        gpu_memory_bytes=machine.gpu_memory_bytes,
+        gpu_names=machine.gpu_names,
         max_cpus=cpus,
-        max_gpus=float(gpus),
-        bf16=_own_bf16(),
+        max_gpus=gpus,
+        cpu_bf16=machine.cpu_bf16,
+        gpu_bf16=gpus_have_bf16([here], [machine]),
         device=_own_device(),
         disk_free_bytes=disk,
         kept_bytes=kept,
@@ -84,7 +88,8 @@ def _ray_facts(disk: int) -> ClusterFacts:
         gpu_names=kinds_of_gpus(all_nodes, machines.values()),
         max_cpus=_reach("CPU", cpus, growth),
         max_gpus=max_gpus,
-        bf16=_gpu_bf16(all_nodes, machines.values()) if has_gpu else _cpu_bf16(machines.values()),
+        cpu_bf16=_own_cpu_bf16() and all(machine.cpu_bf16 for machine in machines.values()),
+        gpu_bf16=gpus_have_bf16(all_nodes, machines.values()),
         device="cuda" if has_gpu else _device_without_cuda(nodes),
         disk_free_bytes=disk,
         nodes=all_nodes,
@@ -138,24 +143,30 @@ def _gpu_kind(node: Node) -> str:
 
 
 def _own_machine() -> Machine:
+    gpus = [torch.cuda.get_device_properties(gpu) for gpu in range(torch.cuda.device_count())]
     return Machine(
         memory_bytes=memory_bytes(),
         cpu_bf16=_own_cpu_bf16(),
-        gpu_memory_bytes=_own_gpu_memory(),
-        gpu_bf16=_own_bf16() if torch.cuda.is_available() else False,
-        gpu_names=_own_gpu_names(),
+        gpu_memory_bytes=min((gpu.total_memory for gpu in gpus), default=0),
+        gpu_bf16=bool(gpus) and all(gpu.major >= _AMPERE for gpu in gpus),
+        gpu_names=tuple(sorted({gpu.name for gpu in gpus})),
     )
 
 
-def _gpu_bf16(nodes: Iterable[NodeFacts], machines: Iterable[Machine]) -> bool:
-    """Return whether the GPUs have bf16, from themselves, or from their names until one is up."""
+def gpus_have_bf16(nodes: Iterable[NodeFacts], machines: Iterable[Machine]) -> bool | None:
+    """Return whether the GPUs have bf16, from themselves and from their names.
+
+    Returns:
+        None where no GPU is up that could say so, and none that can come has a name.
+    """
     asked = [machine.gpu_bf16 for machine in machines if machine.gpu_memory_bytes]
-    slow = {f"{_ACCELERATOR}{name}" for name in _SLOW_BF16}
-    return all(asked) and not any(slow & node.resources.keys() for node in nodes)
-
-
-def _cpu_bf16(machines: Iterable[Machine]) -> bool:
-    return _own_cpu_bf16() and all(machine.cpu_bf16 for machine in machines)
+    named = [
+        name.removeprefix(_ACCELERATOR) not in _SLOW_BF16
+        for node in nodes
+        for name in node.resources
+        if name.startswith(_ACCELERATOR)
+    ]
+    return all(known) if (known := asked + named) else None
 
 
 def _kept_bytes(storage: Location) -> int:
@@ -171,15 +182,6 @@ def _disk_free(storage: Location) -> int:
     while not nearest.exists():
         nearest = nearest.parent
     return int(psutil.disk_usage(str(nearest)).free)
-
-
-def _own_gpu_memory() -> int:
-    gpus = range(torch.cuda.device_count())
-    return min((torch.cuda.get_device_properties(gpu).total_memory for gpu in gpus), default=0)
-
-
-def _own_gpu_names() -> tuple[str, ...]:
-    return tuple(sorted({torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}))
 
 
 def kinds_of_gpus(nodes: Iterable[NodeFacts], machines: Iterable[Machine]) -> tuple[str, ...]:
@@ -203,14 +205,6 @@ def _own_device() -> Literal["cpu", "cuda", "mps"]:
 def _device_without_cuda(nodes: Sequence[Node]) -> Literal["cpu", "mps"]:
     alone = [node.id for node in nodes] == [own_node_id()]
     return "mps" if alone and torch.backends.mps.is_available() else "cpu"
-
-
-def _own_bf16() -> bool:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_capability() >= (8, 0)
-    if torch.backends.mps.is_available():
-        return False
-    return _own_cpu_bf16()
 
 
 def _own_cpu_bf16() -> bool:

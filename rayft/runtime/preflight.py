@@ -251,9 +251,9 @@ def _plan(
         spec,
         model,
         cluster,
+        resources=resources,
         data=data,
         stored_size=stored_size(spec, image_size=model.image_size),
-        threads=resources.threads_per_worker,
     )
     return make_plan(spec, model=model, data=data, cluster=cluster, speeds=speeds)
 

@@ -17,6 +17,7 @@ from rayft.optim.modes import set_trainable, set_training_modes
 from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Paces, Speeds
 from rayft.plan.ledger import make_ledger
 from rayft.plan.prefix import frozen_groups
+from rayft.plan.resources import ResourcePlan
 from rayft.spec.data import ResizeMode
 from rayft.spec.run import RunSpec
 from rayft.store.manifest import StoredAs
@@ -39,27 +40,27 @@ def measure_speeds(
     model: ModelFacts,
     cluster: ClusterFacts,
     *,
+    resources: ResourcePlan,
     data: DataFacts,
     stored_size: int,
-    threads: int,
 ) -> Speeds:
     """Measure rows per second of preparing, of a training step, and of both sides of each cut.
 
-    The model is probed on the CPU only, in fp32 and, where the CPU has instructions for it, in
-    bf16: which of them is faster depends on the network and its input size. For accelerators the
-    pace is an estimate from above.
+    The model is probed only where the workers compute on CPUs, in fp32 and, where those have
+    instructions for it, in bf16: which of them is faster depends on the network and its input size.
+    For accelerators the pace is an estimate from above.
     """
     prepare = _prepare_rows_per_s(spec, model, stored_size=stored_size, stored_as=data.stored_as)
-    if cluster.device != "cpu" and spec.device != "cpu":
+    if resources.device != "cpu":
         flops = sum(group.flops_per_row for group in (*model.groups, *model.heads))
         pace = _GPU_MULTIPLY_ADDS_PER_S / max(1, flops * _PASSES)
         return Speeds(prepare_rows_per_s=prepare, fp32_rows_per_s=pace, bf16_rows_per_s=None)
     probed = _Step(spec, model, num_classes=len(data.classes))
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(resources.threads_per_worker)
     try:
         wanted = {"auto": (False, True), "fp32": (False,), "bf16": (True,)}[spec.precision]
-        found = probed.rows_per_s(wanted if cluster.bf16 else wanted[:1])
+        found = probed.rows_per_s(wanted if cluster.cpu_bf16 else wanted[:1])
         paces = probed.paces()
     finally:
         torch.set_num_threads(before)

@@ -213,4 +213,4 @@ def test_memory_and_gpus_are_those_of_the_nodes_that_can_hold_a_worker(tmp_path:
     assert (facts["device"], facts["gpus"], facts["cpus"]) == ("cuda", 2, 6)
     assert facts["gpu_memory_bytes"] == 16_000_000_000
     assert facts["gpu_names"] == ["V100"]
-    assert not facts["bf16"]
+    assert facts["gpu_bf16"] is False

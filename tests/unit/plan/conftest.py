@@ -65,7 +65,8 @@ def cluster(**changes: Any) -> ClusterFacts:
         "gpu_memory_bytes": 0,
         "max_cpus": 8.0,
         "max_gpus": 0.0,
-        "bf16": False,
+        "cpu_bf16": False,
+        "gpu_bf16": None,
         "device": "cpu",
         "disk_free_bytes": 2**40,
     }
@@ -108,6 +109,15 @@ def spec(**changes: Any) -> RunSpec:
     return RunSpec.model_validate(raw | changes)
 
 
+_OF_THE_CLUSTER = (
+    "cpus",
+    "gpus",
+    "max_cpus",
+    "max_gpus",
+    "memory_bytes",
+    "cpu_bf16",
+    "gpu_bf16",
+)
 FAST = Speeds(prepare_rows_per_s=100_000, fp32_rows_per_s=100, bf16_rows_per_s=None)
 
 
@@ -116,11 +126,7 @@ def planned(model_facts: ModelFacts) -> Callable[..., RunPlan]:
     """Return a function that plans a spec with changes, on a cluster of 8 CPUs."""
 
     def plan(speeds: Speeds = FAST, **changes: Any) -> RunPlan:
-        where = {
-            name: changes.pop(name)
-            for name in ("cpus", "gpus", "max_cpus", "max_gpus", "bf16", "memory_bytes")
-            if name in changes
-        }
+        where = {name: changes.pop(name) for name in _OF_THE_CLUSTER if name in changes}
         rows = changes.pop("rows", 103)
         return make_plan(
             spec(**changes),

@@ -213,7 +213,41 @@ def test_precision_is_the_faster_one_unless_asked_for(
 ) -> None:
     speeds = Speeds(prepare_rows_per_s=1e6, fp32_rows_per_s=100, bf16_rows_per_s=measured)
 
-    assert planned(speeds=speeds, bf16=bf16, precision=wanted).precision == expected
+    assert planned(speeds=speeds, cpu_bf16=bf16, precision=wanted).precision == expected
+
+
+@pytest.mark.parametrize(
+    ("use_gpu", "facts", "expected", "reason"),
+    [
+        (False, {"cpu_bf16": False, "gpu_bf16": True}, "fp32", "no instructions for bf16"),
+        (False, {"cpu_bf16": True, "gpu_bf16": False}, "fp32", "50 rows/s in bf16, 100 in fp32"),
+        (True, {"cpu_bf16": False, "gpu_bf16": True}, "bf16", "has instructions for it"),
+        (True, {"cpu_bf16": True, "gpu_bf16": False}, "fp32", "no instructions for bf16"),
+    ],
+)
+def test_precision_is_chosen_for_the_device_that_is_planned(
+    planned: Planned, use_gpu: bool, facts: dict[str, Any], expected: str, reason: str
+) -> None:
+    slow_in_bf16 = Speeds(prepare_rows_per_s=1e6, fp32_rows_per_s=100, bf16_rows_per_s=50)
+    scaling = {"num_workers": 1, "use_gpu": use_gpu}
+
+    plan = planned(speeds=slow_in_bf16, gpus=1.0, max_gpus=1.0, scaling=scaling, **facts)
+
+    assert plan.precision == expected
+    assert reason in plan.precision_reason
+
+
+@pytest.mark.parametrize("cpu_bf16", [True, False])
+def test_a_gpu_that_has_not_come_is_taken_to_have_bf16_and_the_plan_says_so(
+    planned: Planned, cpu_bf16: bool
+) -> None:
+    scaling = {"num_workers": 2, "use_gpu": True}
+
+    plan = planned(max_gpus=None, cpu_bf16=cpu_bf16, gpu_bf16=None, scaling=scaling)
+
+    assert (plan.resources.device, plan.precision) == ("cuda", "bf16")
+    assert "no GPU has come yet" in plan.precision_reason
+    assert "set precision: fp32" in plan.precision_reason
 
 
 def test_rows_that_do_not_fit_are_accumulated(planned: Planned) -> None:

@@ -59,7 +59,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "views in evaluation": {"test_time": {"horizontal_flip": True}},
     "best metric": {"best_metric": "validation/loss"},
     "precision": {"precision": "bf16"},
-    "precision of the device": {"bf16": True},
+    "precision of the device": {"cpu_bf16": True},
     "memory format": {"memory_format": "contiguous"},
     "compile": {"torch_compile": True},
     "reduction": {"reduction": {"kind": "exact", "shards": 2}},

@@ -48,7 +48,7 @@ def test_before_the_first_checkpoint_there_is_nothing_to_protect(
 
 
 def test_a_resumed_run_computes_as_it_began(place: Location, planned: Planned) -> None:
-    run = begun(place, planned(bf16=True))
+    run = begun(place, planned(cpu_bf16=True))
 
     pinned = run.pinned(spec())
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rayft.plan.facts import NodeFacts
 from rayft.plan.resources import plan_resources
-from rayft.runtime.machine import this_machine
+from rayft.runtime.facts import gpus_have_bf16
+from rayft.runtime.machine import Machine, this_machine
 from tests.unit.plan.conftest import cluster, spec
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -23,3 +25,38 @@ def test_a_plan_knows_the_gpus_that_it_computes_on(device: str, named: tuple[str
     there = replace(cluster(gpus=1.0, max_gpus=1.0, device="cuda"), gpu_names=(H100,))
 
     assert plan_resources(spec(device=device), there).gpu_names == named
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "expected"),
+    [
+        ([""], [], None),
+        (["L4"], [], True),
+        (["L4", "T4"], [], False),
+        ([""], [True], True),
+        ([""], [True, False], False),
+        (["T4"], [True], False),
+    ],
+)
+def test_gpus_are_known_to_have_bf16_by_asking_or_by_name(
+    names: list[str], asked: list[bool], expected: bool | None
+) -> None:
+    nodes = [
+        NodeFacts(name="", resources={"GPU": 1.0, **named(name)}, memory_bytes=0) for name in names
+    ]
+    machines = [
+        Machine(memory_bytes=1, cpu_bf16=True, gpu_memory_bytes=1, gpu_bf16=gpu_bf16)
+        for gpu_bf16 in asked
+    ]
+
+    assert gpus_have_bf16(nodes, machines) is expected
+
+
+def test_a_machine_without_gpus_says_nothing_of_theirs() -> None:
+    machine = Machine(memory_bytes=1, cpu_bf16=True)
+
+    assert gpus_have_bf16([], [machine]) is None
+
+
+def named(name: str) -> dict[str, float]:
+    return {f"accelerator_type:{name}": 1.0} if name else {}
