@@ -37,7 +37,7 @@ def cluster_facts(storage: Location) -> ClusterFacts:
     disk, kept = _disk_free(storage), _kept_bytes(storage)
     if ray.is_initialized():
         return replace(_ray_facts(disk), kept_bytes=kept)
-    gpus = float(torch.cuda.device_count())
+    gpus = float(available_gpus())
     cpus = float(available_cpus())
     machine = _own_machine()
     memory = machine.memory_bytes
@@ -66,6 +66,15 @@ def cluster_facts(storage: Location) -> ClusterFacts:
 def available_cpus() -> int:
     """Return the CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_gpus() -> int:
+    """Return the GPUs that torch can compute on here.
+
+    Others may be counted without asking CUDA: those whose driver is too old for torch, and all of
+    them where torch is built without CUDA.
+    """
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _ray_facts(disk: int) -> ClusterFacts:
@@ -125,7 +134,7 @@ def _machines(nodes: Sequence[Node]) -> dict[str, Machine]:
     own, wanted = own_node_id(), [node.id for node in nodes]
     nodes = [node for node in nodes if node.id not in _asked]
     kinds = {_gpu_kind(node): node.id for node in nodes if node.resources.get("GPU", 0) > 0}
-    asks_gpus = set(kinds.values()) - ({own} if torch.cuda.is_available() else set())
+    asks_gpus = set(kinds.values()) - ({own} if available_gpus() else set())
     plain = [node for node in nodes if node.id not in asks_gpus and node.id != own]
     with_gpus = [node for node in nodes if node.id in asks_gpus]
     answers = {
@@ -143,7 +152,7 @@ def _gpu_kind(node: Node) -> str:
 
 
 def _own_machine() -> Machine:
-    gpus = [torch.cuda.get_device_properties(gpu) for gpu in range(torch.cuda.device_count())]
+    gpus = [torch.cuda.get_device_properties(gpu) for gpu in range(available_gpus())]
     return Machine(
         memory_bytes=memory_bytes(),
         cpu_bf16=_own_cpu_bf16(),

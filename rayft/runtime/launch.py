@@ -15,7 +15,7 @@ from rayft.errors import Problem, RayftError, Stopped, TrainingError
 from rayft.models.weights import LoadedWeights
 from rayft.runtime.address import check_address, named_cluster, nothing_there
 from rayft.runtime.allocator import ENVIRONMENT, inherited_by_children, keep_freed_memory
-from rayft.runtime.facts import available_cpus
+from rayft.runtime.facts import available_cpus, available_gpus
 from rayft.runtime.job import Job, work
 from rayft.runtime.journal import ENDS, Event, Reader, read_journal
 from rayft.runtime.nodes import check_nodes
@@ -57,9 +57,16 @@ def start_ray() -> bool:
     address = named_cluster()
     if address is None:
         with inherited_by_children():
-            # The CPUs that the plan counted; Ray's own count may differ inside a container. Without
-            # "local" Ray would take to a cluster that someone has started on this machine.
-            ray.init("local", num_cpus=available_cpus(), include_dashboard=False, **options)
+            # What the plan counted; Ray's own count of CPUs may differ inside a container, and it
+            # counts GPUs that torch cannot use. Without "local" Ray would take to a cluster that
+            # someone has started on this machine.
+            ray.init(
+                "local",
+                num_cpus=available_cpus(),
+                num_gpus=available_gpus(),
+                include_dashboard=False,
+                **options,
+            )
     else:
         check_address(address)
         try:

@@ -12,6 +12,7 @@ import torch
 from rayft.errors import ClusterError, Problem
 from rayft.plan.facts import NodeFacts
 from rayft.plan.placement import in_words, workers_on
+from rayft.runtime.facts import available_gpus
 
 DeviceName = Literal["cpu", "cuda", "mps"]
 
@@ -101,7 +102,7 @@ def _need(lanes: int, device: DeviceName) -> dict[str, float]:
 
 def this_node() -> NodeFacts:
     """Return this machine as a node."""
-    resources = {"CPU": float(cpus_here()), "GPU": float(torch.cuda.device_count())}
+    resources = {"CPU": float(cpus_here()), "GPU": float(available_gpus())}
     return NodeFacts(name=platform.node(), resources=resources, memory_bytes=0)
 
 
