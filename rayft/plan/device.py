@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from rayft.errors import Problem, SpecError
+from rayft.errors import ClusterError, Problem, SpecError
 from rayft.plan.facts import ClusterFacts, Speeds
 from rayft.plan.memory import MemoryEstimate
 from rayft.plan.resources import ResourcePlan
@@ -69,6 +69,21 @@ def rows_per_device(
     if rows >= spec.global_batch_size // world_size:
         return rows, "all of its share fits"
     return rows, f"about {rows} rows fit into {usable / 2**30:.1f} GiB"
+
+
+def check_gpus(cluster: ClusterFacts, resources: ResourcePlan) -> None:
+    """Refuse GPUs that are there for Ray and not for torch.
+
+    Raises:
+        ClusterError: workers could be placed on them.
+    """
+    if resources.device == "cuda" and cluster.unusable_gpus:
+        what = "Ray counts GPUs there that torch cannot compute on"
+        fix = (
+            "update the NVIDIA driver there, or install torch built with CUDA; "
+            "scaling.use_gpu=false trains on CPUs"
+        )
+        raise ClusterError(*(Problem(node, what, fix) for node in cluster.unusable_gpus))
 
 
 def check_augmentation(spec: RunSpec, resources: ResourcePlan) -> None:

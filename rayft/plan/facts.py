@@ -139,6 +139,8 @@ class ClusterFacts:
     bf16."""
     gpu_bf16: bool | None
     """Whether all GPUs have them; None while nothing is known of any, as before the first is up."""
+    unusable_gpus: tuple[str, ...] = ()
+    """Nodes with GPUs that torch cannot compute on there, as far as they were asked."""
     device: Literal["cpu", "cuda", "mps"]
     """What a worker with the default settings would compute on."""
     disk_free_bytes: int

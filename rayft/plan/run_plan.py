@@ -10,7 +10,13 @@ from typing import Literal
 from rayft.plan.batching import BatchPlan, plan_batches
 from rayft.plan.borders import check_borders
 from rayft.plan.class_weights import ClassWeights, plan_class_weights
-from rayft.plan.device import check_augmentation, check_batch_norm, plan_precision, rows_per_device
+from rayft.plan.device import (
+    check_augmentation,
+    check_batch_norm,
+    check_gpus,
+    plan_precision,
+    rows_per_device,
+)
 from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.ingest import IngestPlan, plan_ingest
 from rayft.plan.keeping import Machine, cache_budget, plan_prefixes
@@ -126,6 +132,7 @@ def make_plan(
     """
     check_borders(spec.augment, image_size=model.image_size)
     resources = plan_resources(spec, cluster)
+    check_gpus(cluster, resources)
     precision, precision_reason = plan_precision(spec, cluster, speeds, device=resources.device)
     steps_per_epoch = -(-data.num_rows("train") // spec.global_batch_size)
     plain = plain_phases(spec, group_names(model), steps_per_epoch=steps_per_epoch)

@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -99,6 +99,7 @@ def _ray_facts(disk: int) -> ClusterFacts:
         max_gpus=max_gpus,
         cpu_bf16=_own_cpu_bf16() and all(machine.cpu_bf16 for machine in machines.values()),
         gpu_bf16=gpus_have_bf16(all_nodes, machines.values()),
+        unusable_gpus=nodes_without_cuda(nodes, machines),
         device="cuda" if has_gpu else _device_without_cuda(nodes),
         disk_free_bytes=disk,
         nodes=all_nodes,
@@ -156,9 +157,22 @@ def _own_machine() -> Machine:
     return Machine(
         memory_bytes=memory_bytes(),
         cpu_bf16=_own_cpu_bf16(),
+        # Where none is seen, they may be hidden from this process alone.
+        has_cuda=bool(gpus) or None,
         gpu_memory_bytes=min((gpu.total_memory for gpu in gpus), default=0),
         gpu_bf16=bool(gpus) and all(gpu.major >= _AMPERE for gpu in gpus),
         gpu_names=tuple(sorted({gpu.name for gpu in gpus})),
+    )
+
+
+def nodes_without_cuda(nodes: Iterable[Node], machines: Mapping[str, Machine]) -> tuple[str, ...]:
+    """Return the names of the nodes with GPUs that torch there has said it cannot compute on."""
+    return tuple(
+        node.name
+        for node in nodes
+        if node.resources.get("GPU", 0.0) > 0
+        and node.id in machines
+        and machines[node.id].has_cuda is False
     )
 
 

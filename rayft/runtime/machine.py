@@ -22,7 +22,8 @@ _BF16_FLAGS = {"avx512_bf16", "amx_tile"}
 _HIDES_GPUS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _ASK_GPUS = """
 import json, torch
-found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+found = [torch.cuda.get_device_properties(i) for i in range(count)]
 print(json.dumps({
     "gpu_memory_bytes": min((gpu.total_memory for gpu in found), default=0),
     "gpu_bf16": all(gpu.major >= 8 for gpu in found),
@@ -39,6 +40,8 @@ class Machine:
     cpu_bf16: bool
     """Whether the CPUs have instructions for bf16; without them they convert to fp32 and back,
     which is slower than fp32."""
+    has_cuda: bool | None = None
+    """Whether torch can compute on GPUs there; None where they were not asked, or not heard."""
     gpu_memory_bytes: int = 0
     """Memory of the smallest GPU; 0 where there is none, or none was asked for."""
     gpu_bf16: bool = False
@@ -57,6 +60,7 @@ def this_machine(*, with_gpus: bool) -> Machine:
     return Machine(
         memory_bytes=memory_bytes(),
         cpu_bf16=bool(_cpu_flags() & _BF16_FLAGS),
+        has_cuda=bool(gpus["gpu_names"]) if gpus else None,
         gpu_memory_bytes=int(gpus.get("gpu_memory_bytes", 0)),
         gpu_bf16=bool(gpus.get("gpu_bf16", False)),
         gpu_names=tuple(gpus.get("gpu_names", ())),

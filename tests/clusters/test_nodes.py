@@ -180,6 +180,7 @@ def test_a_storage_path_that_may_not_be_written_is_refused(alike: Cluster, stora
 
 FAKE_TORCH = """
 class cuda:
+    is_available = staticmethod(lambda: True)
     device_count = staticmethod(lambda: 2)
 
     @staticmethod
@@ -187,6 +188,11 @@ class cuda:
         from types import SimpleNamespace
 
         return SimpleNamespace(total_memory=16_000_000_000 + index, major=7, name="V100")
+"""
+TORCH_WITHOUT_CUDA = """
+class cuda:
+    is_available = staticmethod(lambda: False)
+    device_count = staticmethod(lambda: 2)
 """
 NO_TORCH = "raise RuntimeError('torch was imported on a node without GPUs')"
 
@@ -214,3 +220,14 @@ def test_memory_and_gpus_are_those_of_the_nodes_that_can_hold_a_worker(tmp_path:
     assert facts["gpu_memory_bytes"] == 16_000_000_000
     assert facts["gpu_names"] == ["V100"]
     assert facts["gpu_bf16"] is False
+    assert not facts["unusable_gpus"]
+
+
+def test_nodes_whose_gpus_torch_cannot_compute_on_are_named(tmp_path: Path) -> None:
+    with started_cluster("--num-cpus=1") as cluster:
+        path = torch_that_is(TORCH_WITHOUT_CUDA, tmp_path)
+        cluster.add_node("--num-cpus=1", "--num-gpus=2", PYTHONPATH=path)
+        facts = cluster.python(FACTS, str(tmp_path))
+
+    (name,) = facts["unusable_gpus"]
+    assert name.startswith("node ")

@@ -117,6 +117,7 @@ _OF_THE_CLUSTER = (
     "memory_bytes",
     "cpu_bf16",
     "gpu_bf16",
+    "unusable_gpus",
 )
 FAST = Speeds(prepare_rows_per_s=100_000, fp32_rows_per_s=100, bf16_rows_per_s=None)
 

@@ -250,6 +250,16 @@ def test_a_gpu_that_has_not_come_is_taken_to_have_bf16_and_the_plan_says_so(
     assert "set precision: fp32" in plan.precision_reason
 
 
+def test_gpus_that_torch_cannot_compute_on_are_refused_unless_they_are_left_alone(
+    planned: Planned,
+) -> None:
+    there = {"gpus": 1.0, "max_gpus": 1.0, "unusable_gpus": ("node a (10.0.0.1, 0a744054)",)}
+
+    assert planned(scaling={"num_workers": 1, "use_gpu": False}, **there).resources.device == "cpu"
+    with pytest.raises(ClusterError, match=r"node a .*: Ray counts GPUs there .*\n.*NVIDIA driver"):
+        planned(scaling={"num_workers": 1, "use_gpu": True}, **there)
+
+
 def test_rows_that_do_not_fit_are_accumulated(planned: Planned) -> None:
     plan = planned(global_batch_size=12, rows_per_device=4)
 

@@ -7,7 +7,8 @@ import torch
 
 from rayft.plan.facts import NodeFacts
 from rayft.plan.resources import plan_resources
-from rayft.runtime.facts import gpus_have_bf16
+from rayft.runtime.each_node import Node
+from rayft.runtime.facts import gpus_have_bf16, nodes_without_cuda
 from rayft.runtime.machine import Machine, this_machine
 from tests.unit.plan.conftest import cluster, spec
 
@@ -56,6 +57,22 @@ def test_a_machine_without_gpus_says_nothing_of_theirs() -> None:
     machine = Machine(memory_bytes=1, cpu_bf16=True)
 
     assert gpus_have_bf16([], [machine]) is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "has_cuda", "named"),
+    [(1, False, ["gpu"]), (1, None, []), (1, True, []), (0, False, [])],
+)
+def test_nodes_are_named_where_ray_counts_gpus_that_torch_cannot_compute_on(
+    gpus: int, has_cuda: bool | None, named: list[str]
+) -> None:
+    node = Node("id", "gpu", "10.0.0.1", {"CPU": 1.0, "GPU": gpus})
+    machine = Machine(memory_bytes=1, cpu_bf16=True, has_cuda=has_cuda)
+
+    found = nodes_without_cuda([node], {"id": machine})
+
+    assert found == tuple(f"node {name} (10.0.0.1, id)" for name in named)
+    assert nodes_without_cuda([node], {}) == ()
 
 
 def named(name: str) -> dict[str, float]:
