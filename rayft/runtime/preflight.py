@@ -1,7 +1,5 @@
 """Everything that can be refused is refused here, before anything is started or written."""
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +19,7 @@ from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
 from rayft.plan.resources import plan_resources
 from rayft.plan.run_plan import RunPlan, make_plan
 from rayft.plan.storage import stored_size
+from rayft.runtime.compiler import check_compiler
 from rayft.runtime.facts import cluster_facts
 from rayft.runtime.probe import measure_speeds
 from rayft.spec.data import ComputedNormalization, GivenNormalization
@@ -133,22 +132,6 @@ def _resolve_run(
     return replace(loaded, source="; ".join((f"checkpoint {found}", *loaded.notes)))
 
 
-def _check_compiler(spec: RunSpec, device: str) -> None:
-    if spec.torch_compile and device == "cpu" and not _has_compiler():
-        raise SpecError(
-            Problem(
-                "torch_compile",
-                "torch.compile needs a C++ compiler for the CPU, and none is on the PATH",
-                "install one (g++ or clang++), or remove torch_compile",
-            )
-        )
-
-
-def _has_compiler() -> bool:
-    chosen = os.environ.get("CXX")
-    return any(shutil.which(name) for name in ([chosen] if chosen else ["g++", "clang++", "c++"]))
-
-
 def prepare_rows(
     spec: RunSpec, places: Places, *, use_ray: bool, on_rows: OnRows
 ) -> PreparedDataset:
@@ -246,7 +229,7 @@ def _plan(
     }
     check_image_sizes(spec.model, image_size=model.image_size, others=sizes)
     resources = plan_resources(spec, cluster)
-    _check_compiler(spec, resources.device)
+    check_compiler(spec, resources.device)
     speeds = speeds or measure_speeds(
         spec,
         model,
