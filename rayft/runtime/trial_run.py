@@ -9,6 +9,7 @@ import torch
 from rayft.engine.ports import Events, Json, OneRank
 from rayft.errors import ClusterError, RayftError, Stopped
 from rayft.models.weights import LoadedWeights
+from rayft.plan.run_plan import RunPlan
 from rayft.plan.trials import Ending, Unit
 from rayft.runtime.allocator import keep_freed_memory
 from rayft.runtime.attempt import make_attempt
@@ -16,7 +17,7 @@ from rayft.runtime.folder import RunFolder
 from rayft.runtime.fork import fork
 from rayft.runtime.job import Job, work
 from rayft.runtime.journal import Event
-from rayft.runtime.launch import train_on_ray
+from rayft.runtime.launch import train_on_ray, worker_environment
 from rayft.runtime.preflight import Places
 from rayft.runtime.sweep_folder import SweepFolder
 from rayft.runtime.train import Silence
@@ -140,7 +141,7 @@ class UnitRunner:
                 beginning,
                 run,
                 store_root=self._places.store_root,
-                environment=None,
+                environment=worker_environment(owns_cluster=False) if _drives(plan) else None,
                 listener=Silence(),
                 stops_before=unit.stops_before,
             )
@@ -157,7 +158,7 @@ def _failed(trial: int, member: Member, reason: str, started: float, *, together
 
 def _train(job: Job, weights: LoadedWeights | None, watch: Callable[[Events], Events]) -> None:
     """Train here, or with Ray Train workers where the trial has several."""
-    if job.plan.resources.num_workers <= 1:
+    if not _drives(job.plan):
         work(
             job,
             weights,
@@ -174,6 +175,15 @@ def _train(job: Job, weights: LoadedWeights | None, watch: Callable[[Events], Ev
             job.folder.stop_file(job.attempt).create(b"sweep")
 
     train_on_ray(job, weights, on_event, owns_cluster=False)
+
+
+def _drives(plan: RunPlan) -> bool:
+    """Return whether a trial has workers beside its own process, which then reserves nothing.
+
+    All that computes is then theirs, frozen layers too. What a trial starts is kept inside of its
+    placement group, unless it says where it goes, as Ray Data's actors and Ray Train's workers do.
+    """
+    return plan.resources.num_workers > 1
 
 
 class _AskToStop:

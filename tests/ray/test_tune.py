@@ -194,6 +194,25 @@ def test_trials_with_two_workers_leave_room_for_ray_data(tmp_path: Path) -> None
     assert [trial["status"] for trial in result["trials"]] == ["finished"] * 2
 
 
+def fillers() -> int:
+    actors = ray._private.state.state.actor_table(None).values()
+    return sum(actor["ActorClassName"] == "MapWorker(MapBatches(_Actor))" for actor in actors)
+
+
+def test_what_trials_with_two_workers_keep_is_made_by_actors_that_reserve(tmp_path: Path) -> None:
+    """The process of such a trial reserves no GPU, and may be on a node without one."""
+    scaling = {"num_workers": 2, "resources_per_worker": {"CPU": 1}}
+    run = {"scaling": scaling, "cache": {"mode": "require"}}
+    space = {"phases.0.lr": "choice([0.01, 0.03])"}
+    before = fillers()
+
+    result = tune(sweep_of(tmp_path, run=run, space=space), listener=Heard())
+
+    assert [trial["status"] for trial in result["trials"]] == ["finished"] * 2
+    assert fillers() > before
+    assert_nothing_is_left_running()
+
+
 def test_asha_stops_members_of_a_fused_unit_and_never_the_best(tmp_path: Path) -> None:
     phases = [{**HEADS, "for": "4 epochs"}]
     loaded = sweep_of(
