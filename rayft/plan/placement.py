@@ -13,12 +13,15 @@ _MOST_SHOWN = 4
 _ROUNDING = 1e-6
 
 
+def times(amount: float, total: float) -> int:
+    """Return how often an amount fits into a total: 0.2 GPUs 5 times into one."""
+    return int(total / amount + _ROUNDING)
+
+
 def workers_on(node: NodeFacts, need: Mapping[str, float]) -> int:
     """Return how many workers that need `need` fit on one such node, whatever runs there now."""
     counts = [
-        int(node.resources.get(name, 0) / amount + _ROUNDING)
-        for name, amount in need.items()
-        if amount > 0
+        times(amount, node.resources.get(name, 0.0)) for name, amount in need.items() if amount > 0
     ]
     return min(counts, default=0)
 

@@ -1,12 +1,12 @@
 """How many units of a sweep run at a time, and what each of them reserves."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rayft.errors import ClusterError, Problem
 from rayft.plan.facts import ClusterFacts
-from rayft.plan.placement import in_words, most_workers
+from rayft.plan.placement import in_words, most_workers, times
 from rayft.plan.resources import ResourcePlan
 
 _MOST_CPUS = 8
@@ -26,22 +26,35 @@ class Slots:
     """Where the number comes from, in words."""
 
 
-def cpus_of_trials(cluster: ClusterFacts, *, units: int, use_gpu: bool) -> float:
-    """Return the CPUs that each one-worker trial gets where its spec leaves them open.
+def cpus_of_trials(
+    cluster: ClusterFacts,
+    resources: ResourcePlan,
+    *,
+    ingest: Literal["in_process", "ray_data"],
+    units: int,
+) -> float:
+    """Return the CPUs that each worker of a trial gets where its spec leaves them open.
 
-    As many trials as there are CPUs run side by side, with a thread each: that is faster than one
-    after another with all threads. Fewer trials than CPUs share them; beside GPUs, CPUs are shared
-    by GPU.
+    As many trials as there is room for run side by side, with a thread each: that is faster than
+    one after another with all threads. They get more as far as that costs none of them its place
+    on a node. Fewer trials than there is room for share all CPUs; beside GPUs, those of the GPUs
+    that they use.
 
     Args:
-        cluster: what there is.
+        cluster: what there is; one that does not say what it reaches counts as it is.
+        resources: what the workers of a trial ask for beside CPUs.
+        ingest: where batches are made.
         units: units that could run at a time.
-        use_gpu: whether trials compute on GPUs.
     """
-    total = cluster.cpus if cluster.max_cpus is None else cluster.max_cpus
-    gpus = cluster.gpus if cluster.max_gpus is None else cluster.max_gpus
-    side_by_side = gpus if use_gpu else min(total, float(max(1, units)))
-    return float(max(1, min(_MOST_CPUS, int(total // max(1.0, side_by_side)))))
+    cluster = _as_it_is(cluster)
+    worker, beside = _worker(resources), _beside(ingest)
+
+    def held(cpus: int) -> int:
+        return _most(cluster, {**worker, "CPU": cpus}, resources.world_size, beside) or 0
+
+    at_once = held(1) if worker["GPU"] else min(units, held(1))
+    chosen = (cpus for cpus in range(_MOST_CPUS, 1, -1) if held(cpus) >= max(1, at_once))
+    return float(next(chosen, 1))
 
 
 def plan_slots(
@@ -59,18 +72,12 @@ def plan_slots(
     Raises:
         ClusterError: not one fits, or fewer than asked for.
     """
-    worker = {
-        "CPU": resources.cpus_per_worker,
-        "GPU": resources.gpus_per_worker,
-        **dict(resources.custom_per_worker),
-    }
-    beside = 1.0 if ingest == "ray_data" else 0.0
-    unit = {name: resources.world_size * amount for name, amount in worker.items() if amount}
-    unit["CPU"] = unit.get("CPU", 0.0) + beside
+    worker, beside = _worker(resources), _beside(ingest)
+    unit = _unit(worker, resources.world_size, beside)
     words = f"{resources.world_size} worker(s) of {in_words(worker)}" + (
         ", and 1 CPU for Ray Data" if beside else ""
     )
-    most = _most(cluster, worker, unit, resources.world_size)
+    most = _most(cluster, worker, resources.world_size, beside)
     if most is None:
         number = _UNSAID if asked == "auto" else asked
         return Slots(number=number, unit=unit, reason="the cluster does not say what it reaches")
@@ -90,19 +97,48 @@ def plan_slots(
     return Slots(number=number, unit=unit, reason=f"{words} each; {_reach(cluster)}")
 
 
+def _worker(resources: ResourcePlan) -> dict[str, float]:
+    """Return what one worker reserves."""
+    return {
+        "CPU": resources.cpus_per_worker,
+        "GPU": resources.gpus_per_worker,
+        **dict(resources.custom_per_worker),
+    }
+
+
+def _beside(ingest: Literal["in_process", "ray_data"]) -> float:
+    """Return the CPUs of Ray Data's tasks."""
+    return 1.0 if ingest == "ray_data" else 0.0
+
+
+def _unit(worker: Mapping[str, float], workers: int, beside: float) -> dict[str, float]:
+    """Return what one unit reserves in all."""
+    unit = {name: workers * amount for name, amount in worker.items() if amount}
+    return {**unit, "CPU": unit.get("CPU", 0.0) + beside}
+
+
 def _most(
-    cluster: ClusterFacts, worker: Mapping[str, float], unit: Mapping[str, float], workers: int
+    cluster: ClusterFacts, worker: Mapping[str, float], workers: int, beside: float
 ) -> int | None:
+    """Return how many units the cluster can hold; None where it does not say."""
     held = most_workers(cluster, worker)
     if held is None:
         return None
+    unit = _unit(worker, workers, beside)
     reach = {"CPU": cluster.max_cpus, "GPU": cluster.max_gpus}
     sums = [
-        int(total // unit[name])
+        times(unit[name], total)
         for name, total in reach.items()
         if total is not None and unit.get(name)
     ]
     return min([held // workers, *sums])
+
+
+def _as_it_is(cluster: ClusterFacts) -> ClusterFacts:
+    """Return the cluster, or where it does not say what it reaches, one that does not grow."""
+    if cluster.max_cpus is not None:
+        return cluster
+    return replace(cluster, max_cpus=cluster.cpus, max_gpus=cluster.gpus)
 
 
 def _reach(cluster: ClusterFacts) -> str:

@@ -116,8 +116,8 @@ def plan_trials(
         number = sum(1 for unit in units if unit.kind != "stage")
         if sweep.search.kind == "tpe":
             number = sweep.search.num_trials
-        use_gpu = bool(found) and planner.plan(found[0]).resources.device == "cuda"
-        cpus = cpus_of_trials(ground.cluster, units=number, use_gpu=use_gpu)
+        plan = planner.plan(found[0])
+        cpus = cpus_of_trials(ground.cluster, plan.resources, ingest=plan.ingest.kind, units=number)
         planner.reserve({"CPU": cpus})
     _refuse_lost(points, planner)
     found = _plannable(points, planner)

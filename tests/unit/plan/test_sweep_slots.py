@@ -94,16 +94,66 @@ def test_no_plan_exceeds_the_cluster(cpus: list[int], workers: int, each: int, f
     assert slots.number * workers <= sum(node // each for node in cpus)
 
 
+def cpus_for(
+    facts: ClusterFacts, *, units: int = 40, ingest: Any = "in_process", **run: Any
+) -> int:
+    """Return the CPUs of each trial, and check that a plan with them holds as many trials."""
+    scaling = {"num_workers": 1, **run.pop("scaling", {})}
+    each = {"CPU": 1.0, **scaling.pop("resources_per_worker", {})}
+    bare = plan_resources(spec(scaling={**scaling, "resources_per_worker": each}, **run), facts)
+    cpus = cpus_of_trials(facts, bare, ingest=ingest, units=units)
+    more = {**each, "CPU": cpus}
+    chosen = plan_resources(spec(scaling={**scaling, "resources_per_worker": more}, **run), facts)
+    slots = [plan_slots(facts, one, ingest=ingest, asked="auto").number for one in (bare, chosen)]
+    assert slots[1] >= min(units, slots[0])
+    return int(cpus)
+
+
+def with_gpus(*sizes: tuple[float, float]) -> ClusterFacts:
+    """Return a cluster of nodes with so many CPUs and GPUs."""
+    found = tuple(
+        NodeFacts(name=f"node{number}", resources={"CPU": cpus, "GPU": gpus}, memory_bytes=2**34)
+        for number, (cpus, gpus) in enumerate(sizes)
+    )
+    cpus, gpus = (float(sum(amounts)) for amounts in zip(*sizes, strict=True))
+    changes = {"gpus": gpus, "max_gpus": gpus, "device": "cuda", "gpu_memory_bytes": 2**34}
+    return replace(cluster(cpus=cpus, max_cpus=cpus, **changes), nodes=found)
+
+
 @pytest.mark.parametrize(
     ("cpus", "units", "expected"), [(2, 24, 1), (2, 1, 2), (8, 3, 2), (64, 1, 8), (16, 40, 1)]
 )
 def test_trials_run_side_by_side_before_they_get_threads(
     cpus: float, units: int, expected: float
 ) -> None:
-    assert cpus_of_trials(nodes(cpus), units=units, use_gpu=False) == expected
+    assert cpus_for(nodes(cpus), units=units) == expected
 
 
-def test_beside_gpus_cpus_are_shared_by_gpu() -> None:
-    facts = replace(nodes(16), gpus=4.0, max_gpus=4.0)
+def test_no_trial_gets_more_cpus_than_lets_the_others_find_a_node() -> None:
+    assert cpus_for(nodes(8, 2), units=2) == 4
+    assert cpus_for(nodes(6, 4, 4), units=3) == 4
+    assert cpus_for(nodes(16), units=2, scaling={"num_workers": 2}) == 4
+    assert cpus_for(nodes(16), units=2, scaling={"num_workers": 2}, ingest="ray_data") == 3
 
-    assert cpus_of_trials(facts, units=40, use_gpu=True) == 4
+
+@pytest.mark.parametrize("units", [1, 40])
+def test_beside_gpus_cpus_are_shared_by_gpu(units: int) -> None:
+    assert cpus_for(with_gpus((16, 4)), units=units) == 4
+
+
+def test_the_cpus_of_nodes_without_gpus_are_none_of_theirs() -> None:
+    assert cpus_for(with_gpus((16, 4), (16, 4), (64, 0))) == 4
+    assert cpus_for(with_gpus((4, 1), (4, 1), (16, 0))) == 4
+
+
+def test_trials_that_share_a_gpu_share_its_cpus() -> None:
+    assert cpus_for(with_gpus((16, 1)), scaling={"resources_per_worker": {"GPU": 0.25}}) == 4
+    assert cpus_for(with_gpus((10, 1)), scaling={"resources_per_worker": {"GPU": 0.2}}) == 2
+
+
+def test_a_cluster_that_does_not_say_what_it_reaches_shares_what_it_has() -> None:
+    silent = replace(with_gpus((16, 4)), max_cpus=None, max_gpus=None)
+    none_yet = replace(with_gpus((16, 0)), max_cpus=None, max_gpus=None)
+
+    assert cpus_for(silent) == 4
+    assert cpus_for(none_yet, scaling={"use_gpu": True}) == 1
