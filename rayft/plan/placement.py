@@ -4,7 +4,7 @@ Ray places each worker whole on one node, so totals over the cluster say too lit
 CPUs hold no worker of 4.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rayft.errors import ClusterError, Problem
 from rayft.plan.facts import ClusterFacts, NodeFacts
@@ -35,11 +35,25 @@ def most_workers(cluster: ClusterFacts, need: Mapping[str, float]) -> int | None
     """Return how many workers the cluster can hold; None where it does not say."""
     if not cluster.nodes or cluster.max_cpus is None:
         return None
-    new = [node for node in cluster.nodes if not node.present]
+    return workers_held(cluster.nodes, need, most_new=cluster.max_new_nodes)
+
+
+def workers_held(
+    nodes: Sequence[NodeFacts], need: Mapping[str, float], *, most_new: int | None
+) -> int:
+    """Return how many workers fit on nodes, those included that can be added.
+
+    Args:
+        nodes: those that are there, and kinds of nodes that can be added.
+        need: what a worker needs.
+        most_new: nodes of all kinds together that can be added; None where only the kinds' own
+            limits hold.
+    """
+    new = [node for node in nodes if not node.present]
     left = sum(node.count for node in new)
-    if cluster.max_new_nodes is not None:
-        left = min(left, cluster.max_new_nodes)
-    found = workers_now(cluster, need)
+    if most_new is not None:
+        left = min(left, most_new)
+    found = sum(workers_on(node, need) * node.count for node in nodes if node.present)
     for node in sorted(new, key=lambda node: -workers_on(node, need)):
         taken = min(left, node.count)
         found += taken * workers_on(node, need)

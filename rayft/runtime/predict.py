@@ -13,8 +13,8 @@ from rayft.engine.ports import Json
 from rayft.engine.predict import evaluated_weights
 from rayft.errors import DataError, Problem, RayftError, Stopped
 from rayft.runtime.predict_job import Job, PredictOptions, Source, find_source, make_job
-from rayft.runtime.predict_run import Cluster, connected, run_here, run_on_ray
-from rayft.runtime.predict_scale import choose_device, scale
+from rayft.runtime.predict_run import connected, run_here, run_on_ray
+from rayft.runtime.predict_scale import Machines, choose_device, scale
 from rayft.runtime.stop_at_once import StoppedBySignal
 from rayft.storage.check import check_storage
 from rayft.storage.location import Location
@@ -85,8 +85,8 @@ def predict(
     source = find_source(folder, found, [*map(str, names)], options=options, base_dir=base_dir)
     target = Location.parse(str(output), base_dir=base_dir, where="--output")
     check_storage(target, setting="--output")
-    with connected(uses_ray=options.workers != 0) as cluster:
-        job = _plan(source, target, cluster)
+    with connected(uses_ray=options.workers != 0) as machines:
+        job = _plan(source, target, machines)
         job.work.parts.check()
         with job.work.parts.locked():
             job.work.parts.check()
@@ -99,12 +99,10 @@ def predict(
     return {**result, "seconds": time.monotonic() - started}
 
 
-def _plan(source: Source, target: Location, cluster: Cluster) -> Job:
+def _plan(source: Source, target: Location, machines: Machines) -> Job:
     options = source.options
-    device = choose_device(options.device, cluster.nodes)
-    who = scale(
-        cluster.nodes, workers=options.workers, device=device, is_cluster=cluster.is_running
-    )
+    device = choose_device(options.device, machines)
+    who = scale(machines, workers=options.workers, device=device)
     return make_job(source, target, scale=who)
 
 
@@ -148,7 +146,8 @@ def _missing(
         progress.say("predicting")
         yield from run_here(chunks, job.work, weights, on_rows=progress.add)
         return
-    progress.say(f"starting {job.scale.workers} workers")
+    waiting = "waiting for a node that holds a worker, and " if job.scale.must_wait else ""
+    progress.say(f"{waiting}starting {job.scale.workers} workers")
     for part in run_on_ray(chunks, job.work, weights, scale=job.scale):
         progress.add(part.num_rows)
         yield part

@@ -47,7 +47,7 @@ class PredictOptions:
     batch_size: int | Literal["auto"] = "auto"
     """Rows of a batch; `auto` follows from the device, the image size and the input."""
     device: DeviceName | Literal["auto"] = "auto"
-    """What the model computes on; `auto` takes a GPU where there is one."""
+    """What the model computes on; `auto` takes a GPU where there is one, or one can be added."""
 
     def check(self) -> None:
         """Refuse numbers that cannot be meant.

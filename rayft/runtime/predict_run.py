@@ -1,10 +1,9 @@
 """Predict chunks, in this process or by Ray actors, until all are done or a signal comes."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
@@ -14,9 +13,11 @@ from numpy.typing import NDArray
 
 from rayft.data.predict_input import Chunk
 from rayft.data.predict_parts import PartReport
+from rayft.errors import ClusterError, Problem
 from rayft.plan.facts import NodeFacts
+from rayft.plan.placement import in_words
 from rayft.runtime.address import named_cluster
-from rayft.runtime.predict_scale import Scale, this_node
+from rayft.runtime.predict_scale import Machines, Scale, this_node, worker_need
 from rayft.runtime.predict_worker import Work, Worker
 from rayft.runtime.stop_at_once import stopping_on_signals
 
@@ -25,21 +26,15 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
+_WAIT_S = 1800.0
+"""Longest wait for the first node of a cluster that has none for a worker; a machine takes minutes
+to come."""
 _CHUNKS_AT_ONCE = 2
 """While the last rows of a chunk are computed and written, the next one is being read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """The machines there are."""
-
-    nodes: Sequence[NodeFacts]
-    is_running: bool
-    """Whether they are those of a Ray cluster that this process is connected to."""
-
-
 @contextmanager
-def connected(*, uses_ray: bool) -> Iterator[Cluster]:
+def connected(*, uses_ray: bool) -> Iterator[Machines]:
     """Connect to the Ray cluster that is meant, if one runs; else look at this machine.
 
     Args:
@@ -49,23 +44,33 @@ def connected(*, uses_ray: bool) -> Iterator[Cluster]:
         ClusterError: no cluster answers at `RAY_ADDRESS`.
     """
     if not uses_ray or not _is_told():
-        yield Cluster((this_node(),), is_running=False)
+        yield Machines(nodes=(this_node(),))
         return
     import ray
 
-    from rayft.runtime.each_node import alive_nodes
     from rayft.runtime.launch import start_ray
 
     owns = start_ray()
     try:
-        nodes = [
-            NodeFacts(name=node.name, resources=node.resources, memory_bytes=0)
-            for node in alive_nodes()
-        ]
-        yield Cluster(nodes, is_running=True)
+        yield _machines()
     finally:
         if owns:
             ray.shutdown()
+
+
+def _machines() -> Machines:
+    """Return the nodes of the connected cluster, and those that its autoscaler can add."""
+    from rayft.runtime.each_node import alive_nodes
+    from rayft.runtime.growth import growth_of
+
+    nodes = alive_nodes()
+    growth = growth_of(nodes)
+    there = [NodeFacts(name=node.name, resources=node.resources, memory_bytes=0) for node in nodes]
+    return Machines(
+        nodes=(*there, *(growth.kinds if growth else ())),
+        most_new=growth.most if growth else None,
+        is_cluster=True,
+    )
 
 
 def _is_told() -> bool:
@@ -113,7 +118,8 @@ def run_on_ray(
 
     Raises:
         RayftError: a chunk cannot be read or a part not be written.
-        ClusterError: nodes differ from the driver, or cannot see the folder.
+        ClusterError: nodes differ from the driver or cannot see the folder, or none came that holds
+            a worker.
         StoppedBySignal: a signal asked for it; what was in work is given up.
     """
     import ray
@@ -124,6 +130,8 @@ def run_on_ray(
 
     owns = start_ray()
     try:
+        if scale.must_wait:
+            _wait_for_a_node(scale)
         check_nodes(work.parts.folder)
         pool = Pool(
             size=scale.workers,
@@ -141,6 +149,25 @@ def run_on_ray(
     finally:
         if owns:
             ray.shutdown()
+
+
+def _wait_for_a_node(scale: Scale) -> None:
+    """Wait until the first worker has a node; the others begin as theirs come.
+
+    Raises:
+        ClusterError: no node came.
+        StoppedBySignal: a signal asked for it.
+    """
+    from rayft.runtime.signals import StopRequest
+    from rayft.runtime.waiting import room_comes
+
+    need = worker_need(scale.lanes, scale.device)
+    with stopping_on_signals():
+        if room_comes(need, 1, wait_s=_WAIT_S, request=StopRequest()):
+            return
+    what = f"no node with {in_words(need)} came within {_WAIT_S:g} s"
+    fix = "see with `ray status` why, or predict on this machine with --workers 0"
+    raise ClusterError(Problem("--workers", what, fix))
 
 
 def _make_worker(

@@ -3,7 +3,7 @@
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ import torch
 
 from rayft.errors import ClusterError, Problem
 from rayft.plan.facts import NodeFacts
-from rayft.plan.placement import in_words, workers_on
+from rayft.plan.placement import in_words, workers_held
 from rayft.runtime.facts import available_gpus
 
 DeviceName = Literal["cpu", "cuda", "mps"]
@@ -33,6 +33,31 @@ _PART_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Machines:
+    """The machines there are, and those that may come."""
+
+    nodes: Sequence[NodeFacts]
+    """Nodes that are there, and kinds of nodes that an autoscaler can add."""
+    most_new: int | None = 0
+    """Nodes that it can add at most; None where the cluster grows and does not say how far."""
+    is_cluster: bool = False
+    """Whether they are those of a Ray cluster that this process is connected to."""
+
+    @property
+    def there(self) -> list[NodeFacts]:
+        """Return the nodes that are there."""
+        return [node for node in self.nodes if node.present]
+
+    def hold(self, need: Mapping[str, float]) -> int:
+        """Return how many workers fit on them, as far as they are known."""
+        return workers_held(self.nodes, need, most_new=self.most_new or 0)
+
+    def may_hold(self, need: Mapping[str, float]) -> bool:
+        """Return whether a worker fits on one of them, or may fit on one that nobody knows."""
+        return self.most_new is None or self.hold(need) > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     """Who predicts."""
 
@@ -41,50 +66,79 @@ class Scale:
     device: DeviceName
     lanes: int
     """CPUs of each worker, and batches that it has in work at the same time."""
+    must_wait: bool = False
+    """No node is there yet that holds a worker."""
 
 
-def scale(
-    nodes: Sequence[NodeFacts],
-    *,
-    workers: int | Literal["auto"],
-    device: DeviceName,
-    is_cluster: bool,
-) -> Scale:
+def scale(machines: Machines, *, workers: int | Literal["auto"], device: DeviceName) -> Scale:
     """Decide who predicts.
 
     Args:
-        nodes: the machines there are.
+        machines: the machines.
         workers: what the user asks for.
         device: what the model computes on.
-        is_cluster: the nodes are those of a Ray cluster that runs already.
 
     Raises:
         ClusterError: the workers do not fit.
     """
     if workers == "auto":
-        workers = _auto_workers(nodes, device, is_cluster=is_cluster)
+        workers = _auto_workers(machines, device)
     if not workers:
         return Scale(workers=0, device=device, lanes=max(1, cpus_here()))
-    lanes = next((n for n in range(_MOST_LANES, 0, -1) if _hold(nodes, n, device) >= workers), None)
+    lanes = _lanes(machines, workers, device)
     if lanes is None:
-        need = in_words(_need(1, device))
-        fit = _hold(nodes, 1, device)
-        what = f"{workers} workers need {need} each, and {fit} fit on the machines there are"
+        need = in_words(worker_need(1, device))
+        fit = machines.hold(worker_need(1, device))
+        there = "there are, and those that can be added" if machines.most_new else "there are"
+        what = f"{workers} workers need {need} each, and {fit} fit on the machines {there}"
         raise ClusterError(
             Problem("--workers", what, f"ask for {fit or 'none: 0'}, or leave it out")
         )
-    return Scale(workers=workers, device=device, lanes=lanes)
+    must_wait = not workers_held(machines.there, worker_need(lanes, device), most_new=0)
+    return Scale(workers=workers, device=device, lanes=lanes, must_wait=must_wait)
 
 
-def _auto_workers(nodes: Sequence[NodeFacts], device: DeviceName, *, is_cluster: bool) -> int:
+def _lanes(machines: Machines, workers: int, device: DeviceName) -> int | None:
+    """Return the most CPUs with which all workers fit; None where they do not fit with one.
+
+    They fit on the nodes that are there, or else on those and all that can be added.
+    """
+    there = machines.there
+    if lanes := _lanes_on(there, workers, device, most_new=0):
+        return lanes
+    if machines.most_new is None:
+        # Nodes that come are taken to be like those that are there, or to have a CPU.
+        held = workers_held(there, worker_need(1, device), most_new=0)
+        return _lanes_on(there, held, device, most_new=0) if held else 1
+    return _lanes_on(machines.nodes, workers, device, most_new=machines.most_new)
+
+
+def _lanes_on(
+    nodes: Sequence[NodeFacts], workers: int, device: DeviceName, *, most_new: int
+) -> int | None:
+    lanes = range(_MOST_LANES, 0, -1)
+    fits = (
+        n
+        for n in lanes
+        if workers_held(nodes, worker_need(n, device), most_new=most_new) >= workers
+    )
+    return next(fits, None)
+
+
+def _auto_workers(machines: Machines, device: DeviceName) -> int:
+    """Return as many as there is room for now, or one for which a node has to be added."""
     if device == "mps":
         return 0
+    there = machines.there
     if device == "cuda":
-        most = _hold(nodes, 1, device)
-        return most if is_cluster or most > 1 else 0
-    if is_cluster:
-        return sum(-(-_cpus(node) // _USUAL_CPUS) for node in nodes)
-    cpus = sum(map(_cpus, nodes))
+        most = workers_held(there, worker_need(1, device), most_new=0)
+        if machines.is_cluster:
+            return max(1, most)
+        return most if most > 1 else 0
+    if machines.is_cluster:
+        most = sum(-(-_cpus(node) // _USUAL_CPUS) for node in there)
+        return most or int(machines.may_hold(worker_need(1, device)))
+    cpus = sum(map(_cpus, there))
     return cpus // _USUAL_CPUS if cpus > _MOST_CPUS_HERE else 0
 
 
@@ -92,11 +146,8 @@ def _cpus(node: NodeFacts) -> int:
     return int(node.resources.get("CPU", 0))
 
 
-def _hold(nodes: Sequence[NodeFacts], lanes: int, device: DeviceName) -> int:
-    return sum(workers_on(node, _need(lanes, device)) for node in nodes)
-
-
-def _need(lanes: int, device: DeviceName) -> dict[str, float]:
+def worker_need(lanes: int, device: DeviceName) -> dict[str, float]:
+    """Return what a worker reserves."""
     return {"CPU": float(lanes), **({"GPU": 1.0} if device == "cuda" else {})}
 
 
@@ -111,15 +162,16 @@ def cpus_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choose_device(asked: DeviceName | Literal["auto"], nodes: Sequence[NodeFacts]) -> DeviceName:
-    """Return what the model computes on: an accelerator where there is one.
+def choose_device(asked: DeviceName | Literal["auto"], machines: Machines) -> DeviceName:
+    """Return what the model computes on: an accelerator where there is one, or can be one.
 
     Raises:
         ClusterError: the device that was asked for is not there.
     """
-    has_cuda = any(node.resources.get("GPU", 0) >= 1 for node in nodes)
+    gpu_worker = worker_need(1, "cuda")
+    has_cuda = machines.hold(gpu_worker) > 0
     has_mps = torch.backends.mps.is_available()
-    there = {"cpu": True, "cuda": has_cuda, "mps": has_mps}
+    there = {"cpu": True, "cuda": machines.may_hold(gpu_worker), "mps": has_mps}
     if asked == "auto":
         return "cuda" if has_cuda else "mps" if has_mps else "cpu"
     if not there[asked]:

@@ -36,21 +36,35 @@ def wait_for_room(resources: ResourcePlan, *, wait_s: float, request: StopReques
         ClusterError: there was not enough room within `wait_s`.
         Stopped: a signal asked for it.
     """
-    worker = reservation(resources)
-    group = ray.util.placement_group([worker] * resources.num_workers, strategy="PACK")
+    worker, number = reservation(resources), resources.num_workers
+    if not room_comes(worker, number, wait_s=wait_s, request=request):
+        raise _no_room(number, worker, wait_s)
+
+
+def room_comes(
+    worker: Mapping[str, float], number: int, *, wait_s: float, request: StopRequest
+) -> bool:
+    """Wait until so many workers fit at the same time; return whether they do.
+
+    Raises:
+        Stopped: a signal asked for it.
+    """
+    group = ray.util.placement_group([dict(worker)] * number, strategy="PACK")
     until = time.monotonic() + wait_s
     try:
-        if not group.wait(_LOOK_EVERY_S):
-            # Actors that this process forgot in cycles of references may be what fills the
-            # cluster. Ray has them collected for the sake of a task or an actor, not of a group.
-            gc.collect()
+        if group.wait(_LOOK_EVERY_S):
+            return True
+        # Actors that this process forgot in cycles of references may be what fills the
+        # cluster. Ray has them collected for the sake of a task or an actor, not of a group.
+        gc.collect()
         while not group.wait(_LOOK_EVERY_S):
             if request.signal:
                 what = "stopped as asked, while waiting for room on the cluster"
                 fix = "run the same command again to go on"
                 raise Stopped(Problem("scaling", what, fix), signal=request.signal)
             if time.monotonic() > until:
-                raise _no_room(resources.num_workers, worker, wait_s)
+                return False
+        return True
     finally:
         ray.util.remove_placement_group(group)
 

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayft.data.predict_parts import MANIFEST
-from rayft.errors import RayftError
+from rayft.errors import ClusterError, RayftError
+from rayft.plan.facts import NodeFacts
 from rayft.storage.location import Location
 from tests.unit.conftest import make_image_file
 from tests.unit.runtime.predicting import (
@@ -130,6 +131,23 @@ def test_a_damaged_file_fails_once_with_its_reason_and_keeps_what_is_done(
     assert len(caught.value.problems) == 1
     assert caught.value.exit_code == 1
     assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_gpu_that_an_autoscaler_can_add_is_asked_for_and_given_up_in_the_end(
+    run: Location, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rayft.runtime.growth import Growth
+    from rayft.runtime.predict import predict
+
+    resources = {"CPU": 8.0, "GPU": 1.0}
+    kind = NodeFacts(name="gpu", resources=resources, memory_bytes=0, count=2, present=False)
+    growth = Growth(kinds=(kind,), most=2)
+    monkeypatch.setattr("rayft.runtime.growth.growth_of", lambda nodes: growth)
+    monkeypatch.setattr("rayft.runtime.predict_run._WAIT_S", 1.0)
+
+    with pytest.raises(ClusterError, match="no node with 8 CPU, 1 GPU came within 1 s"):
+        predict(run.url, table, tmp_path)
 
 
 def test_predictions_are_those_of_an_evaluation(
