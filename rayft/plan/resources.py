@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from rayft.errors import ClusterError, Problem, SpecError
+from rayft.errors import ClusterError, Problem
 from rayft.plan.facts import ClusterFacts
+from rayft.plan.gpus import DeviceName, check_reserved_gpus, choose_device
 from rayft.plan.placement import check_placement, in_words, most_workers, worker_memory, workers_now
 from rayft.spec.run import ExactReduction, RunSpec
 
@@ -19,7 +19,7 @@ class ResourcePlan:
 
     num_workers: int
     """Ray Train workers; 0 means the calling process."""
-    device: Literal["cpu", "cuda", "mps"]
+    device: DeviceName
     gpu_names: tuple[str, ...]
     """Kinds of the GPUs that workers compute on, as far as they are known."""
     cpus_per_worker: float
@@ -51,7 +51,8 @@ def plan_resources(spec: RunSpec, cluster: ClusterFacts) -> ResourcePlan:
         ClusterError: the cluster cannot reach what the workers need.
         SpecError: a device that is not there, or settings that contradict each other.
     """
-    device = _device(spec, cluster)
+    device = choose_device(spec, cluster)
+    check_reserved_gpus(spec, device)
     scaling = spec.scaling
     world_size = max(1, scaling.num_workers)
     need = _need(spec, cluster, device)
@@ -84,9 +85,7 @@ def plan_resources(spec: RunSpec, cluster: ClusterFacts) -> ResourcePlan:
     )
 
 
-def _need(
-    spec: RunSpec, cluster: ClusterFacts, device: Literal["cpu", "cuda", "mps"]
-) -> dict[str, float]:
+def _need(spec: RunSpec, cluster: ClusterFacts, device: DeviceName) -> dict[str, float]:
     """Return what one worker reserves, of every resource."""
     need = {"CPU": 0.0, "GPU": 1.0 if device == "cuda" else 0.0}
     need |= spec.scaling.resources_per_worker
@@ -98,34 +97,12 @@ def _need(
 def _memory(
     cluster: ClusterFacts,
     need: Mapping[str, float],
-    device: Literal["cpu", "cuda", "mps"],
+    device: DeviceName,
     world_size: int,
 ) -> int:
     if device == "cuda":
         return int(cluster.gpu_memory_bytes * min(1.0, need["GPU"]))
     return worker_memory(cluster, need, world_size)
-
-
-def _device(spec: RunSpec, cluster: ClusterFacts) -> Literal["cpu", "cuda", "mps"]:
-    wanted, use_gpu = spec.device, spec.scaling.use_gpu
-    if wanted == "cpu" and use_gpu is True:
-        raise SpecError(
-            Problem(
-                "scaling.use_gpu",
-                "true reserves GPUs while device: cpu leaves them idle",
-                "remove one of the two",
-            )
-        )
-    if wanted == "cuda" or use_gpu is True:
-        return "cuda"
-    if wanted == "cpu" or use_gpu is False:
-        return "cpu" if wanted != "mps" else "mps"
-    if wanted == "mps":
-        return "mps"
-    reach = cluster.gpus if cluster.max_gpus is None else cluster.max_gpus
-    if cluster.device == "cuda" and reach < max(1, spec.scaling.num_workers):
-        return "cpu"
-    return cluster.device
 
 
 def _auto_cpus(spec: RunSpec, cluster: ClusterFacts, need: Mapping[str, float]) -> float:

@@ -139,9 +139,7 @@ def test_the_memory_of_a_worker_on_a_gpu_is_that_of_the_gpu() -> None:
     facts = of(node(CPU=8.0, GPU=1.0), device="cuda", gpu_memory_bytes=80 * GIB)
 
     assert planned(facts, 1).memory_bytes == 80 * GIB
-    half = planned(
-        facts, 2, device="cuda", scaling={"resources_per_worker": {"CPU": 1, "GPU": 0.5}}
-    )
+    half = planned(facts, 1, scaling={"resources_per_worker": {"CPU": 1, "GPU": 0.5}})
     assert half.memory_bytes == 40 * GIB
 
 

@@ -1,0 +1,64 @@
+"""Whether workers compute on GPUs, and what could not work there."""
+
+from typing import Literal
+
+from rayft.errors import Problem, SpecError
+from rayft.plan.facts import ClusterFacts
+from rayft.spec.run import RunSpec
+
+DeviceName = Literal["cpu", "cuda", "mps"]
+
+
+def choose_device(spec: RunSpec, cluster: ClusterFacts) -> DeviceName:
+    """Return what workers compute on: GPUs, where they are asked for or there is one for each.
+
+    Raises:
+        SpecError: settings that contradict each other.
+    """
+    wanted, use_gpu = spec.device, spec.scaling.use_gpu
+    if wanted in ("cpu", "mps") and use_gpu is True:
+        raise SpecError(
+            Problem(
+                "scaling.use_gpu",
+                f"true reserves GPUs while device: {wanted} leaves them idle",
+                "remove one of the two",
+            )
+        )
+    if wanted == "cuda" or use_gpu is True:
+        return "cuda"
+    if wanted == "cpu" or use_gpu is False:
+        return "cpu" if wanted != "mps" else "mps"
+    if wanted == "mps":
+        return "mps"
+    reach = cluster.gpus if cluster.max_gpus is None else cluster.max_gpus
+    if cluster.device == "cuda" and reach < max(1, spec.scaling.num_workers):
+        return "cpu"
+    return cluster.device
+
+
+def check_reserved_gpus(spec: RunSpec, device: DeviceName) -> None:
+    """Refuse parts of GPUs that workers cannot compute on, and GPUs that they would leave idle.
+
+    Raises:
+        SpecError: it is so.
+    """
+    scaling = spec.scaling
+    gpus = scaling.resources_per_worker.get("GPU")
+    # The calling process reserves nothing.
+    if gpus is None or not scaling.num_workers:
+        return
+    if gpus > 1:
+        what = f"a worker computes on one GPU, and {gpus:g} would leave the rest idle"
+        fix = "set it to 1"
+    elif gpus < 1 and scaling.num_workers > 1:
+        what = (
+            f"{gpus:g} is a part of a GPU; {scaling.num_workers} workers are connected by NCCL, "
+            "which needs a whole one for each"
+        )
+        fix = "set it to 1, or scaling.num_workers to 1"
+    elif device != "cuda":
+        what = f"{gpus:g} reserves GPUs, and the workers compute on {device}"
+        fix = "remove it, or set scaling.use_gpu to true and device to auto"
+    else:
+        return
+    raise SpecError(Problem("scaling.resources_per_worker.GPU", what, fix))
