@@ -28,7 +28,8 @@ from rayft.storage.check import check_storage
 def show_plan(path: Path, overrides: Sequence[str], out: Output) -> None:
     """Print what a run would do."""
     spec = _load(path, overrides, out)
-    connect_if_told()
+    if spec.scaling.num_workers > 0:
+        connect_if_told()
     places = places_of(spec)
     plan = planned_with_kept(spec, places, plan_before(spec, places))
     print_plan(plan, out.console)

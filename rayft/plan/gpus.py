@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from rayft.errors import Problem, SpecError
+from rayft.errors import ClusterError, Problem, SpecError
 from rayft.plan.facts import ClusterFacts
 from rayft.spec.run import RunSpec
 
@@ -62,3 +62,22 @@ def check_reserved_gpus(spec: RunSpec, device: DeviceName) -> None:
     else:
         return
     raise SpecError(Problem("scaling.resources_per_worker.GPU", what, fix))
+
+
+def check_own_gpu(spec: RunSpec, cluster: ClusterFacts, device: DeviceName) -> None:
+    """Refuse to compute on a GPU in the calling process where there is none.
+
+    Raises:
+        ClusterError: it is so.
+    """
+    # Of a sweep's trial in one process the machine may be still to come.
+    if spec.scaling.num_workers or device != "cuda" or cluster.max_gpus != 0:
+        return
+    raise ClusterError(
+        Problem(
+            "device" if spec.device == "cuda" else "scaling.use_gpu",
+            "a GPU is asked for, and the calling process, which computes where scaling.num_workers "
+            "is 0, has none",
+            "set device and scaling.use_gpu to auto, or run it on a machine with a GPU",
+        )
+    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rayft.errors import ClusterError, Problem
 from rayft.plan.facts import ClusterFacts
-from rayft.plan.gpus import DeviceName, check_reserved_gpus, choose_device
+from rayft.plan.gpus import DeviceName, check_own_gpu, check_reserved_gpus, choose_device
 from rayft.plan.placement import check_placement, in_words, most_workers, worker_memory, workers_now
 from rayft.spec.run import ExactReduction, RunSpec
 
@@ -49,10 +49,11 @@ def plan_resources(spec: RunSpec, cluster: ClusterFacts) -> ResourcePlan:
 
     Raises:
         ClusterError: the cluster cannot reach what the workers need.
-        SpecError: a device that is not there, or settings that contradict each other.
+        SpecError: settings that contradict each other.
     """
     device = choose_device(spec, cluster)
     check_reserved_gpus(spec, device)
+    check_own_gpu(spec, cluster, device)
     scaling = spec.scaling
     world_size = max(1, scaling.num_workers)
     need = _need(spec, cluster, device)

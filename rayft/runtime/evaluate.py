@@ -1,6 +1,6 @@
 """`rayft evaluate`: the figures of a checkpoint, from the checkpoint alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,13 @@ from rayft.store.dataset import Dataset, open_dataset
 
 _NOT_MEASURED = Speeds(prepare_rows_per_s=1.0, fp32_rows_per_s=1.0, bf16_rows_per_s=None)
 """An evaluation makes no choice that depends on speed."""
+_NOT_HEEDED: Mapping[str, Json] = {
+    "ingest": "in_process",
+    "batch_norm": "pretrained",
+    "augment_on": "host",
+    "torch_compile": False,
+}
+"""What training alone heeds, as any machine can do it."""
 
 
 def evaluate(
@@ -33,7 +40,9 @@ def evaluate(
     overrides: Sequence[str] = (),
     on_rows: OnRows = unheard,
 ) -> dict[str, Json]:
-    """Evaluate a checkpoint on a split, in the calling process.
+    """Evaluate a checkpoint on a split, in the calling process, on the device that it finds.
+
+    A run that was told to leave GPUs alone is evaluated on the CPU.
 
     Args:
         path: a checkpoint, or a run (its best checkpoint).
@@ -82,9 +91,18 @@ def _spec(checkpoint: Checkpoint, overrides: Sequence[str]) -> RunSpec:
     assert isinstance(data, dict)
     # Figures must not depend on who evaluates: same arithmetic as in training, in this process.
     fixed = ["scaling.num_workers=0", f"precision={checkpoint.manifest['precision']}"]
-    spec = spec_from_data(data, [*fixed, *overrides])
+    spec = spec_from_data(_anywhere(data), [*fixed, *overrides])
     # Nothing is kept for one pass over the rows.
     return spec.model_copy(update={"cache": spec.cache.model_copy(update={"mode": "off"})})
+
+
+def _anywhere(data: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return a saved spec that asks a machine for nothing; one that keeps off GPUs still does."""
+    scaling = data["scaling"]
+    assert isinstance(scaling, dict)
+    device = "cpu" if data["device"] == "cpu" else "auto"
+    use_gpu = False if scaling["use_gpu"] is False else "auto"
+    return {**data, **_NOT_HEEDED, "device": device, "scaling": {**scaling, "use_gpu": use_gpu}}
 
 
 def _check_channels(checkpoint: Checkpoint, spec: RunSpec, folder: Location) -> None:

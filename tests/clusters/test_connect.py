@@ -63,3 +63,18 @@ def test_a_cluster_that_does_not_answer_is_refused_at_once(tmp_path: Path) -> No
     assert problem["where"] == "RAY_ADDRESS"
     assert f"no Ray cluster answers at {address}" in problem["what"]
     assert time.monotonic() - started < 60
+
+
+def test_a_run_in_the_calling_process_asks_no_cluster(tmp_path: Path) -> None:
+    words = ["scaling.num_workers=0", f"storage_path={tmp_path}", "--json"]
+
+    found = subprocess.run(
+        [RAYFT, "plan", "jobs/quickstart.yaml", *words],
+        env=quiet_environment(RAY_ADDRESS=f"127.0.0.1:{closed_port()}"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert found.returncode == 0, found.stderr

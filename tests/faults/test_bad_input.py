@@ -168,9 +168,14 @@ CASES: list[tuple[str, Change, tuple[str, ...]]] = [
         put("scaling", {"num_workers": 1, "use_gpu": True}),
         ("GPU",),
     ),
+    (
+        "gpu that the calling process does not have",
+        put("scaling", {"num_workers": 0, "use_gpu": True}),
+        ("spec.yaml:", "scaling.use_gpu", "has none"),
+    ),
 ]
 if torch.cuda.is_available():
-    CASES.pop()
+    del CASES[-2:]
 
 
 @pytest.mark.parametrize(("change", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rayft.errors import SpecError
+from rayft.errors import ClusterError, SpecError
 from rayft.plan.facts import ClusterFacts
 from rayft.plan.resources import ResourcePlan, plan_resources
 from tests.unit.plan.conftest import cluster, spec
@@ -74,3 +74,25 @@ def test_gpus_asked_for_beside_another_device_are_refused(device: str) -> None:
 
 def test_the_calling_process_reserves_nothing() -> None:
     assert planned(cluster(), num_workers=0, resources_per_worker={"GPU": 1}).device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [({"use_gpu": True}, "scaling.use_gpu"), ({"device": "cuda"}, "device")],
+)
+def test_a_gpu_that_the_calling_process_does_not_have_is_refused(
+    asked: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(ClusterError) as caught:
+        planned(cluster(), num_workers=0, **asked)
+
+    assert str(caught.value) == (
+        f"{where}: a GPU is asked for, and the calling process, which computes where "
+        "scaling.num_workers is 0, has none\n"
+        "  fix: set device and scaling.use_gpu to auto, or run it on a machine with a GPU"
+    )
+    assert planned(gpus(1), num_workers=0, **asked).device == "cuda"
+
+
+def test_a_trial_in_one_process_waits_for_a_gpu_that_may_come() -> None:
+    assert planned(gpus(0, reach=4), num_workers=0, use_gpu=True).device == "cuda"

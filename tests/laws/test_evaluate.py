@@ -1,0 +1,82 @@
+"""A checkpoint is evaluated on any machine, wherever it was trained."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayft.errors import ClusterError
+from rayft.runtime import preflight
+from rayft.runtime.evaluate import evaluate
+from rayft.runtime.train import train
+from tests.laws.harness import make_spec
+
+HERE = {"num_workers": 0, "use_gpu": "auto", "resources_per_worker": {"CPU": 1}}
+ON_GPUS = {
+    "device": "cuda",
+    "batch_norm": "sync",
+    "augment_on": "device",
+    "torch_compile": True,
+    "ingest": "ray_data",
+    "scaling": {"num_workers": 8, "use_gpu": True, "resources_per_worker": {"CPU": 1, "GPU": 1}},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder of a run on CPUs, and what it found."""
+    folder = tmp_path_factory.mktemp("results")
+    found = train(make_spec(storage_path=str(folder), device="cpu", scaling=HERE))
+    return folder / "run", found
+
+
+def said(run: Path, settings: dict[str, Any]) -> Path:
+    """Let the checkpoints of a run say that it was trained with other settings."""
+    for file in run.glob("checkpoints/*/manifest.json"):
+        manifest = json.loads(file.read_text())
+        manifest["spec"] |= settings
+        file.write_text(json.dumps(manifest))
+    return run
+
+
+def has_gpus(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    facts, device = preflight.cluster_facts, "cuda" if number else "cpu"
+    gpus = {"gpus": float(number), "max_gpus": float(number), "device": device}
+    monkeypatch.setattr(preflight, "cluster_facts", lambda place: replace(facts(place), **gpus))
+
+
+def test_what_was_trained_on_gpus_is_evaluated_without_one(
+    trained: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, found = trained
+    has_gpus(monkeypatch, 0)
+
+    evaluated = evaluate(said(run, ON_GPUS))
+
+    assert evaluated["metrics"]["test/loss"] == found["metrics"]["test/loss"]
+    with pytest.raises(ClusterError, match="device: a GPU is asked for"):
+        evaluate(run, overrides=["device=cuda"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "overrides"),
+    [
+        ({"device": "cpu", "scaling": HERE}, []),
+        ({"device": "auto", "scaling": {**HERE, "use_gpu": False}}, []),
+        (ON_GPUS, ["device=cpu"]),
+    ],
+)
+def test_gpus_are_left_alone_where_that_was_asked_for(
+    trained: tuple[Path, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    overrides: list[str],
+) -> None:
+    run, found = trained
+    has_gpus(monkeypatch, 1)
+
+    evaluated = evaluate(said(run, settings), overrides=overrides)
+
+    assert evaluated["metrics"]["test/loss"] == found["metrics"]["test/loss"]
