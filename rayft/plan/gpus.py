@@ -1,4 +1,4 @@
-"""Whether workers compute on GPUs, and what could not work there."""
+"""Whether workers compute on GPUs, what could not work there, and which GPUs stay idle."""
 
 from typing import Literal
 
@@ -81,3 +81,27 @@ def check_own_gpu(spec: RunSpec, cluster: ClusterFacts, device: DeviceName) -> N
             "set device and scaling.use_gpu to auto, or run it on a machine with a GPU",
         )
     )
+
+
+def idle_gpus(spec: RunSpec, cluster: ClusterFacts, device: DeviceName) -> list[str]:
+    """Say where `auto` computes on CPUs, and there are GPUs, or may be."""
+    number = spec.scaling.num_workers
+    is_open = spec.device == "auto" and spec.scaling.use_gpu == "auto"
+    if device != "cpu" or not is_open or not number or cluster.max_gpus == 0:
+        return []
+    if cluster.max_gpus is None:
+        found = f"has {_gpus(cluster.gpus)}"
+        more = " and does not say what it can reach; with scaling.use_gpu=true they wait for GPUs"
+    else:
+        most = int(cluster.max_gpus)
+        found = f"reaches {_gpus(most)}"
+        more = f"; at most {_workers(most)} would compute on GPUs (scaling.num_workers)"
+    return [f"the workers compute on cpu: the cluster {found} for {_workers(number)}{more}"]
+
+
+def _gpus(number: float) -> str:
+    return "1 GPU" if number == 1 else f"{number:g} GPUs"
+
+
+def _workers(number: int) -> str:
+    return "1 worker" if number == 1 else f"{number} workers"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rayft.errors import ClusterError, Problem
 from rayft.plan.facts import ClusterFacts
-from rayft.plan.gpus import DeviceName, check_own_gpu, check_reserved_gpus, choose_device
+from rayft.plan.gpus import DeviceName, check_own_gpu, check_reserved_gpus, choose_device, idle_gpus
 from rayft.plan.placement import check_placement, in_words, most_workers, worker_memory, workers_now
 from rayft.spec.run import ExactReduction, RunSpec
 
@@ -63,6 +63,12 @@ def plan_resources(spec: RunSpec, cluster: ClusterFacts) -> ResourcePlan:
         check_placement(cluster, need, world_size)
         warnings = _shortages(cluster, need, world_size, scaling.wait_s)
     must_wait = bool(warnings)
+    warnings += idle_gpus(spec, cluster, device)
+    if must_wait and _guesses_cpus(spec, cluster):
+        warnings.append(
+            f"each worker reserves {need['CPU']:g} CPU, because the cluster does not say what the "
+            "nodes to come have; set scaling.resources_per_worker.CPU"
+        )
     if device == "cuda" and not cluster.gpu_memory_bytes:
         warnings.append(
             "no GPU is there yet to ask for its memory: set rows_per_device where a worker's whole "
@@ -119,6 +125,12 @@ def _auto_cpus(spec: RunSpec, cluster: ClusterFacts, need: Mapping[str, float]) 
         if room is None or room >= world_size:
             return float(cpus)
     return 1.0
+
+
+def _guesses_cpus(spec: RunSpec, cluster: ClusterFacts) -> bool:
+    """Return whether the share of CPUs is one of those that are there, not of those to come."""
+    is_open = "CPU" not in spec.scaling.resources_per_worker
+    return is_open and cluster.max_cpus is None and not isinstance(spec.reduction, ExactReduction)
 
 
 def _check_reach(cluster: ClusterFacts, need: Mapping[str, float], world_size: int) -> None:

@@ -1,5 +1,6 @@
 """Workers compute on GPUs that are theirs; what would share, waste or miss one is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -96,3 +97,57 @@ def test_a_gpu_that_the_calling_process_does_not_have_is_refused(
 
 def test_a_trial_in_one_process_waits_for_a_gpu_that_may_come() -> None:
     assert planned(gpus(0, reach=4), num_workers=0, use_gpu=True).device == "cuda"
+
+
+def test_gpus_that_auto_leaves_idle_are_warned_of() -> None:
+    resources = planned(gpus(1), num_workers=2)
+
+    assert resources.device == "cpu"
+    assert resources.warnings == (
+        "the workers compute on cpu: the cluster reaches 1 GPU for 2 workers; at most 1 "
+        "worker would compute on GPUs (scaling.num_workers)",
+    )
+
+
+@pytest.mark.parametrize("there", [0, 1])
+def test_gpus_that_may_be_still_to_come_are_warned_of(there: int) -> None:
+    facts = replace(gpus(there), max_gpus=None, device="cuda" if there else "cpu")
+
+    resources = planned(facts, num_workers=2)
+
+    assert resources.device == "cpu"
+    assert resources.warnings == (
+        f"the workers compute on cpu: the cluster has {there} GPU{'s' * (not there)} for 2 workers "
+        "and does not say what it can reach; with scaling.use_gpu=true they wait for GPUs",
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "asked"),
+    [
+        (gpus(2), {}),
+        (gpus(1), {"use_gpu": False}),
+        (gpus(1), {"device": "cpu"}),
+        (cluster(), {}),
+    ],
+)
+def test_cpus_that_were_asked_for_or_are_all_there_is_are_no_news(
+    facts: ClusterFacts, asked: dict[str, Any]
+) -> None:
+    assert not [each for each in planned(facts, num_workers=2, **asked).warnings if "cpu:" in each]
+
+
+def test_a_share_of_cpus_before_the_nodes_have_come_is_warned_of() -> None:
+    facts = cluster(cpus=0.0, max_cpus=None, max_gpus=None)
+    warning = (
+        "each worker reserves 1 CPU, because the cluster does not say what the nodes to come have; "
+        "set scaling.resources_per_worker.CPU"
+    )
+
+    assert warning in planned(facts, use_gpu=False).warnings
+    for known in (
+        planned(facts, resources_per_worker={"CPU": 2}),
+        planned(replace(facts, max_cpus=8.0)),
+        planned(replace(facts, cpus=8.0)),
+    ):
+        assert not [each for each in known.warnings if "each worker reserves" in each]
