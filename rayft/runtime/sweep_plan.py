@@ -20,6 +20,7 @@ from rayft.runtime.sweep_record import read_state
 from rayft.runtime.sweep_units import trial_name
 from rayft.runtime.trial_planner import Ground, TrialPlanner, network_of
 from rayft.spec.load_sweep import LoadedSweep
+from rayft.spec.run import ExactReduction
 from rayft.spec.sweep import SweepSpec
 
 ALL_POINTS = 1_000_000
@@ -116,9 +117,14 @@ def plan_trials(
         number = sum(1 for unit in units if unit.kind != "stage")
         if sweep.search.kind == "tpe":
             number = sweep.search.num_trials
-        plan = planner.plan(found[0])
-        cpus = cpus_of_trials(ground.cluster, plan.resources, ingest=plan.ingest.kind, units=number)
-        planner.reserve({"CPU": cpus})
+        plans = [planner.plan(point) for point in found]
+        first = plans[0]
+        cpus = cpus_of_trials(
+            ground.cluster, first.resources, ingest=first.ingest.kind, units=number
+        )
+        # Threads change the last bits of a sum: an exact trial has one, as a run of its own has.
+        exact = any(isinstance(plan.spec.reduction, ExactReduction) for plan in plans)
+        planner.reserve({"CPU": 1.0 if exact else cpus})
     _refuse_lost(points, planner)
     found = _plannable(points, planner)
     units = planner.units(found)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rayft.errors import SpecError
+from rayft.plan.facts import NodeFacts
 from rayft.plan.trials import Ending
 from rayft.runtime import sweep_plan
 from rayft.runtime.preflight import unheard
@@ -118,3 +119,27 @@ def test_a_trial_whose_images_are_too_small_is_known_beforehand(tmp_path: Path) 
     assert plan.problems == {
         1: "augment.0.kernel_size: half of 99 pixels cannot be mirrored from an image of 32 pixels"
     }
+
+
+@pytest.mark.parametrize(("reduction", "threads"), [("mean", 2), ("exact", 1)])
+def test_exact_trials_have_one_thread_as_a_run_of_its_own_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reduction: str, threads: int
+) -> None:
+    real = sweep_plan.cluster_facts
+    node = NodeFacts(name="node", resources={"CPU": 8.0}, memory_bytes=2**34)
+    eight = {"cpus": 8.0, "max_cpus": 8.0, "nodes": (node,)}
+    monkeypatch.setattr(sweep_plan, "cluster_facts", lambda at: replace(real(at), **eight))
+    run = make_spec(storage_path=str(tmp_path), reduction=reduction, scaling={"num_workers": 1})
+    loaded = sweep_from_data(
+        {
+            "name": "sweep",
+            "storage_path": str(tmp_path),
+            "run": run.model_dump(mode="json", by_alias=True),
+            "space": {"seed": "choice([0, 1])"},
+            "search": {"kind": "grid"},
+        }
+    )
+
+    plan = plan_sweep(loaded, on_rows=unheard)
+
+    assert plan.first.resources.threads_per_worker == threads
