@@ -12,6 +12,7 @@ from rayft.engine.device import Device
 from rayft.engine.placing import place
 from rayft.engine.prefix import FrozenPrefix
 from rayft.feed.ahead import evaluation_ahead
+from rayft.feed.prefetch import ahead
 from rayft.feed.prepare import Prepare, make_evaluation_prepare, make_training_prepare
 from rayft.feed.tickets import Ticket
 from rayft.models.model import FineTuneModel
@@ -74,11 +75,13 @@ class Filler:
         prefix = FrozenPrefix(self._backbone, phase.prefix, self._device)
         prepare = self._prepare(phase, work)
         step = max(1, _ROWS_AT_ONCE // phase.prefix.rows) * phase.prefix.rows
+        rows = (work.row_ids[start : start + step] for start in range(0, len(work.row_ids), step))
+        batches = (prepare(_ticket(work, row_ids)) for row_ids in rows)
         made = []
-        for start in range(0, len(work.row_ids), step):
-            ticket = _ticket(work, work.row_ids[start : start + step])
-            placed = place(prepare(ticket), device=self._device, backbone=self._backbone)
-            made.append(prefix.to_rows(placed.inputs))
+        with ahead(batches, device=self._device.device.type) as prepared:
+            for batch in prepared:
+                placed = place(batch, device=self._device, backbone=self._backbone)
+                made.append(prefix.to_rows(placed.inputs))
         return np.concatenate(made)
 
     def _prepare(self, phase: PhasePlan, work: FillWork) -> Prepare:

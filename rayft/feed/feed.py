@@ -1,11 +1,11 @@
 """The port through which the engine gets batches, and its in-process form."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from rayft.feed.kept import Kept
-from rayft.feed.prefetch import Prefetch
+from rayft.feed.prefetch import ahead
 from rayft.feed.prepare import (
     Batch,
     Prepare,
@@ -19,8 +19,6 @@ from rayft.feed.tickets import evaluation_tickets, training_tickets
 from rayft.plan.facts import SplitName
 from rayft.plan.run_plan import PhasePlan, RunPlan
 from rayft.store.dataset import Dataset, Split
-
-T = TypeVar("T")
 
 
 class Feed(Protocol):
@@ -65,7 +63,7 @@ class InProcessFeed:
             self._plan, phase, training_rows(split), rank=self._rank, start_step=start_step
         )
         steps = (tuple(prepare(ticket) for ticket in shards) for shards in tickets)
-        with self.within(phase), self._ahead(steps) as batches:
+        with self.within(phase), ahead(steps, device=self._plan.resources.device) as batches:
             yield batches
 
     @contextmanager
@@ -88,7 +86,8 @@ class InProcessFeed:
             rank=self._rank,
             world_size=self._plan.resources.world_size,
         )
-        with self._ahead(prepare(ticket) for ticket in tickets) as batches:
+        made = (prepare(ticket) for ticket in tickets)
+        with ahead(made, device=self._plan.resources.device) as batches:
             yield batches
 
     def _training_prepare(self, phase: PhasePlan, split: Split) -> Prepare:
@@ -113,8 +112,3 @@ class InProcessFeed:
             threads=self._plan.resources.threads_per_worker,
             prefix=apart(prefix),
         )
-
-    def _ahead(self, batches: Iterator[T]) -> AbstractContextManager[Iterator[T]]:
-        if self._plan.resources.device == "cpu":
-            return nullcontext(batches)
-        return Prefetch(batches)

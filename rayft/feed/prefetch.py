@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -64,3 +65,15 @@ class Prefetch(Generic[T]):
                     raise item.error
                 return
             yield item
+
+
+def ahead(source: Iterable[T], *, device: str) -> AbstractContextManager[Iterator[T]]:
+    """Iterate over `source`, ahead of the reader where what reads computes on another device.
+
+    Args:
+        source: what is made on the CPU.
+        device: type of the device that computes, as torch names it.
+    """
+    if device == "cpu":
+        return nullcontext(iter(source))
+    return Prefetch(source)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rayft.errors import ClusterError, Problem, SpecError
-from rayft.plan.facts import ClusterFacts, Speeds
+from rayft.plan.facts import ClusterFacts, DeviceName, Speeds
 from rayft.plan.memory import MemoryEstimate
 from rayft.plan.resources import ResourcePlan
 from rayft.spec.run import RunSpec
@@ -19,7 +19,7 @@ _UNKNOWN_GPU = (
 
 
 def plan_precision(
-    spec: RunSpec, cluster: ClusterFacts, speeds: Speeds, *, device: Literal["cpu", "cuda", "mps"]
+    spec: RunSpec, cluster: ClusterFacts, speeds: Speeds, *, device: DeviceName
 ) -> tuple[Literal["fp32", "bf16"], str]:
     """Return the arithmetic of forward and backward on the workers' device, and why."""
     if spec.precision != "auto":

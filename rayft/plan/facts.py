@@ -10,6 +10,8 @@ from typing import Literal
 
 ParamKind = Literal["weight", "bias", "norm"]
 SplitName = Literal["train", "validation", "test"]
+DeviceName = Literal["cpu", "cuda", "mps"]
+"""What a worker computes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,7 @@ class ClusterFacts:
     """Whether all GPUs have them; None while nothing is known of any, as before the first is up."""
     unusable_gpus: tuple[str, ...] = ()
     """Nodes with GPUs that torch cannot compute on there, as far as they were asked."""
-    device: Literal["cpu", "cuda", "mps"]
+    device: DeviceName
     """What a worker with the default settings would compute on."""
     disk_free_bytes: int
     """Free bytes where `storage_path` lies."""

@@ -1,12 +1,8 @@
 """Whether workers compute on GPUs, what could not work there, and which GPUs stay idle."""
 
-from typing import Literal
-
 from rayft.errors import ClusterError, Problem, SpecError
-from rayft.plan.facts import ClusterFacts
+from rayft.plan.facts import ClusterFacts, DeviceName
 from rayft.spec.run import RunSpec
-
-DeviceName = Literal["cpu", "cuda", "mps"]
 
 
 def choose_device(spec: RunSpec, cluster: ClusterFacts) -> DeviceName:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rayft.errors import Problem, SpecError
-from rayft.plan.facts import ClusterFacts, DataFacts, ModelFacts, Speeds
+from rayft.plan.facts import ClusterFacts, DataFacts, DeviceName, ModelFacts, Speeds
 from rayft.plan.order import is_remote
 from rayft.plan.prefix import PrefixPlan, prefix_rows
 from rayft.plan.prefix_asked import FrozenPhase, PrefixAsked, each_asked
@@ -21,7 +21,7 @@ _AUTO_BUDGET = 0.3
 class Machine:
     """What prefixes run on, and how fast."""
 
-    device: Literal["cpu", "cuda", "mps"]
+    device: DeviceName
     num_workers: int
     speeds: Speeds
     budget: int

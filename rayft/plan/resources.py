@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rayft.errors import ClusterError, Problem
-from rayft.plan.facts import ClusterFacts
-from rayft.plan.gpus import DeviceName, check_own_gpu, check_reserved_gpus, choose_device, idle_gpus
+from rayft.plan.facts import ClusterFacts, DeviceName
+from rayft.plan.gpus import check_own_gpu, check_reserved_gpus, choose_device, idle_gpus
 from rayft.plan.placement import check_placement, in_words, most_workers, worker_memory, workers_now
 from rayft.spec.run import ExactReduction, RunSpec
 

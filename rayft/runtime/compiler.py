@@ -3,9 +3,9 @@
 import os
 import shutil
 from dataclasses import dataclass
-from typing import Literal
 
 from rayft.errors import Problem, SpecError
+from rayft.plan.facts import DeviceName
 from rayft.runtime.facts import available_gpus
 from rayft.spec.run import RunSpec
 
@@ -25,7 +25,7 @@ _COMPILERS = {
 }
 
 
-def check_compiler(spec: RunSpec, device: Literal["cpu", "cuda", "mps"]) -> None:
+def check_compiler(spec: RunSpec, device: DeviceName) -> None:
     """Refuse `torch_compile` where this machine has the workers' device and no compiler.
 
     Raises:

@@ -11,7 +11,7 @@ import psutil
 import ray
 import torch
 
-from rayft.plan.facts import ClusterFacts, NodeFacts
+from rayft.plan.facts import ClusterFacts, DeviceName, NodeFacts
 from rayft.runtime.each_node import NoAnswer, Node, alive_nodes, ask_each, own_node_id
 from rayft.runtime.growth import Growth, growth_of
 from rayft.runtime.machine import Machine, memory_bytes, this_machine
@@ -219,7 +219,7 @@ def kinds_of_gpus(nodes: Iterable[NodeFacts], machines: Iterable[Machine]) -> tu
     return tuple(sorted(asked or kinds))
 
 
-def _own_device() -> Literal["cpu", "cuda", "mps"]:
+def _own_device() -> DeviceName:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -18,7 +18,8 @@ from rayft.engine.checkpoint_reading import Checkpoint
 from rayft.engine.ports import Json
 from rayft.engine.predict import TrainedModel, trained_model
 from rayft.errors import CheckpointError, Problem, SpecError
-from rayft.runtime.predict_scale import DeviceName, Scale, auto_batch_size, rows_per_part
+from rayft.plan.facts import DeviceName
+from rayft.runtime.predict_scale import Scale, auto_batch_size, rows_per_part
 from rayft.runtime.predict_worker import Work
 from rayft.spec.data import FILE_CHANNELS
 from rayft.storage.location import Location

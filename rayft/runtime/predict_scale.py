@@ -10,11 +10,9 @@ from typing import Literal
 import torch
 
 from rayft.errors import ClusterError, Problem
-from rayft.plan.facts import NodeFacts
+from rayft.plan.facts import DeviceName, NodeFacts
 from rayft.plan.placement import in_words, workers_held
 from rayft.runtime.facts import available_gpus
-
-DeviceName = Literal["cpu", "cuda", "mps"]
 
 _MOST_LANES = 16
 _USUAL_CPUS = 8

@@ -10,7 +10,6 @@ from rayft.data.prepare import PreparedDataset, estimate_dataset, prepare_datase
 from rayft.data.statistics import channel_statistics
 from rayft.engine.build import new_model
 from rayft.engine.checkpoint_reading import find_checkpoint, on_disk
-from rayft.errors import Problem, SpecError
 from rayft.metrics import check_metric
 from rayft.models.facts import model_facts
 from rayft.models.other_sizes import check_image_sizes

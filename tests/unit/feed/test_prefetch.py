@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rayft.feed.prefetch import Prefetch
+from rayft.feed.prefetch import Prefetch, ahead
 
 
 def test_items_come_in_order_and_all() -> None:
@@ -46,3 +46,15 @@ def test_no_more_than_the_depth_is_made_ahead() -> None:
         next(items)
         assert far_enough.wait(5)
         assert len(made) <= 4
+
+
+@pytest.mark.parametrize(("device", "beside"), [("cpu", False), ("cuda", True), ("mps", True)])
+def test_what_another_device_reads_is_made_in_a_thread_beside(device: str, beside: bool) -> None:
+    def source() -> Iterator[int]:
+        for _ in range(3):
+            yield threading.get_ident()
+
+    with ahead(source(), device=device) as items:
+        makers = set(items)
+
+    assert makers != {threading.get_ident()} if beside else makers == {threading.get_ident()}

@@ -1,16 +1,14 @@
 """torch.compile calls a compiler in the first step: one that is missing is told before."""
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
 
 from rayft.errors import SpecError
+from rayft.plan.facts import DeviceName
 from rayft.runtime.compiler import check_compiler
 from tests.laws.harness import make_spec
-
-Device = Literal["cpu", "cuda", "mps"]
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def install(folder: Path, name: str) -> None:
     ],
 )
 def test_a_compiler_that_is_missing_is_told(
-    tools: Path, device: Device, other: str, expected: str
+    tools: Path, device: DeviceName, other: str, expected: str
 ) -> None:
     install(tools, other)
 
@@ -47,7 +45,7 @@ def test_a_compiler_that_is_missing_is_told(
 
 
 @pytest.mark.parametrize(("device", "name"), [("cpu", "clang++"), ("cuda", "gcc")])
-def test_a_compiler_on_the_path_is_enough(tools: Path, device: Device, name: str) -> None:
+def test_a_compiler_on_the_path_is_enough(tools: Path, device: DeviceName, name: str) -> None:
     install(tools, name)
 
     check_compiler(make_spec(torch_compile=True), device)
@@ -55,7 +53,7 @@ def test_a_compiler_on_the_path_is_enough(tools: Path, device: Device, name: str
 
 @pytest.mark.parametrize(("device", "variable"), [("cpu", "CXX"), ("cuda", "CC")])
 def test_a_compiler_that_is_named_is_looked_for(
-    tools: Path, monkeypatch: pytest.MonkeyPatch, device: Device, variable: str
+    tools: Path, monkeypatch: pytest.MonkeyPatch, device: DeviceName, variable: str
 ) -> None:
     install(tools, "icx")
     monkeypatch.setenv(variable, "icx")

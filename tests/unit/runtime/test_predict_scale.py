@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rayft.errors import ClusterError
-from rayft.plan.facts import NodeFacts
+from rayft.plan.facts import DeviceName, NodeFacts
 from rayft.runtime import predict_scale
 from rayft.runtime.predict_scale import (
     Machines,
@@ -50,7 +50,7 @@ def _four_cpus_here(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_auto_takes_what_there_is(
     nodes: list[NodeFacts],
-    device: predict_scale.DeviceName,
+    device: DeviceName,
     is_cluster: bool,
     workers: int,
     lanes: int,
@@ -155,7 +155,7 @@ def test_a_cluster_that_does_not_say_how_far_it_grows_is_believed(
     ],
 )
 def test_auto_batches_fit_the_device_and_the_input(
-    num_rows: int, image_size: int, device: predict_scale.DeviceName, expected: int
+    num_rows: int, image_size: int, device: DeviceName, expected: int
 ) -> None:
     assert auto_batch_size(num_rows, image_size=image_size, device=device) == expected
 
