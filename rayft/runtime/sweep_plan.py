@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rayft.errors import Problem, SpecError
 from rayft.metrics import check_metric
+from rayft.plan.facts import ClusterFacts
 from rayft.plan.run_plan import RunPlan
 from rayft.plan.stage_tree import StageTree
 from rayft.plan.stopping import check_grace
@@ -118,13 +119,7 @@ def plan_trials(
         if sweep.search.kind == "tpe":
             number = sweep.search.num_trials
         plans = [planner.plan(point) for point in found]
-        first = plans[0]
-        cpus = cpus_of_trials(
-            ground.cluster, first.resources, ingest=first.ingest.kind, units=number
-        )
-        # Threads change the last bits of a sum: an exact trial has one, as a run of its own has.
-        exact = any(isinstance(plan.spec.reduction, ExactReduction) for plan in plans)
-        planner.reserve({"CPU": 1.0 if exact else cpus})
+        planner.reserve({"CPU": _cpus(plans, ground.cluster, units=number)})
     _refuse_lost(points, planner)
     found = _plannable(points, planner)
     units = planner.units(found)
@@ -140,6 +135,15 @@ def plan_trials(
             ground.cluster, first.resources, ingest=first.ingest.kind, asked=sweep.max_concurrent
         ),
     )
+
+
+def _cpus(plans: Sequence[RunPlan], cluster: ClusterFacts, *, units: int) -> float:
+    """Return the CPUs that each worker of a trial gets where its spec leaves them open."""
+    if any(isinstance(plan.spec.reduction, ExactReduction) for plan in plans):
+        # Threads change the last bits of a sum: such a trial has one, as a run of its own has.
+        return 1.0
+    first = plans[0]
+    return cpus_of_trials(cluster, first.resources, ingest=first.ingest.kind, units=units)
 
 
 def _plannable(points: Sequence[Point], planner: TrialPlanner) -> list[Point]:
