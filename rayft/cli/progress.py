@@ -87,6 +87,8 @@ def _news(values: dict[str, Any]) -> str | None:
             return f"weights: {'; '.join(values['notes'])}" if values["notes"] else None
         case "resumed":
             return f"going on from {values['name']}, after {values['steps_done']} steps"
+        case "changed":
+            return f"{values['setting']} is {values['now']} from here on; it was {values['before']}"
         case "damaged":
             return f"warning: {values['name']} is damaged and put aside: {values['problem']}"
         case "not_kept":

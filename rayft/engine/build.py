@@ -7,9 +7,10 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
-from rayft.engine.checkpoint_reading import read_checkpoint
+from rayft.engine.checkpoint_reading import Checkpoint, read_checkpoint
 from rayft.engine.device import Device
 from rayft.engine.policies import Policies
+from rayft.engine.ports import Json
 from rayft.engine.run import Ports, Run
 from rayft.models.model import FineTuneModel, make_model
 from rayft.models.weights import LoadedWeights, load_weights
@@ -111,10 +112,21 @@ def _resume(run: Run) -> None:
     name = run.ranks.broadcast_text(name)
     if not name:
         return
-    run.restore(read_checkpoint(run.checkpoints.place / name))
+    checkpoint = read_checkpoint(run.checkpoints.place / name)
+    run.restore(checkpoint)
     if run.ranks.rank == 0:
         run.checkpoints.set_best(run.policies.best.name)
         run.events.emit("resumed", {"name": name, "steps_done": run.position.steps_done})
+        _tell_of_rows(run, checkpoint)
+
+
+def _tell_of_rows(run: Run, checkpoint: Checkpoint) -> None:
+    """Tell where micro-batches may have another shape from here on: last bits depend on it."""
+    now = run.plan.max_rows_per_device
+    before = checkpoint.manifest.get("rows_per_device", now)
+    if before != now:
+        values: dict[str, Json] = {"setting": "rows_per_device", "before": before, "now": now}
+        run.events.emit("changed", values)
 
 
 def _tell(run: Run, name: str, problem: str) -> None:

@@ -102,6 +102,7 @@ class Run:
                 "data_fingerprint": self.data_fingerprint,
                 "precision": plan.precision,
                 "prefix": _prefix(plan),
+                "rows_per_device": plan.max_rows_per_device,
                 "threads_per_worker": plan.resources.threads_per_worker,
                 "world_size": plan.resources.world_size,
                 "versions": versions(),

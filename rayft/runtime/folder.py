@@ -26,8 +26,8 @@ from rayft.spec.run import RunSpec
 from rayft.storage.location import Location
 from rayft.storage.lock import locked
 
-_MAY_CHANGE = ("scaling", "ingest", "checkpoint", "storage_path")
-"""Settings that change where and how fast a run goes, and not what it computes."""
+_MAY_CHANGE = ("scaling", "rows_per_device", "ingest", "checkpoint", "storage_path")
+"""Settings that change where and how fast a run goes, and not which rows train in which step."""
 
 
 class RunFolder:
@@ -45,6 +45,10 @@ class RunFolder:
     def result_file(self) -> Location:
         """File with the outcome of a finished run."""
         return self.place / "result.json"
+
+    @property
+    def _pinned_file(self) -> Location:
+        return self.place / "pinned.json"
 
     def result(self) -> dict[str, Json] | None:
         """Return the outcome, or None while the run is not finished."""
@@ -110,8 +114,12 @@ class RunFolder:
             )
 
     def begin(self, spec: RunSpec, plan: RunPlan) -> None:
-        """Write what was asked for, and what followed from the machine, of a run that begins."""
+        """Write what was asked for, and what followed from the machine, of a run that begins.
+
+        Of one that goes on, only other rows at once are written down.
+        """
         if self.has_checkpoints():
+            self._pin_rows(plan)
             return
         (self.place / "spec.yaml").write_bytes(dump_spec(spec).encode())
         pinned: dict[str, Json] = {
@@ -120,18 +128,27 @@ class RunFolder:
             "num_workers": plan.resources.num_workers,
             "cpus_per_worker": plan.resources.cpus_per_worker,
         }
-        (self.place / "pinned.json").write_bytes(json.dumps(pinned).encode())
+        self._pinned_file.write_bytes(json.dumps(pinned).encode())
+
+    def _pin_rows(self, plan: RunPlan) -> None:
+        if not self._pinned_file.exists():
+            return
+        pinned = json.loads(self._pinned_file.read_bytes())
+        if pinned["rows_per_device"] != plan.max_rows_per_device:
+            pinned["rows_per_device"] = plan.max_rows_per_device
+            self._pinned_file.write_bytes(json.dumps(pinned).encode())
 
     def pinned(self, spec: RunSpec) -> RunSpec:
-        """Put in place of `auto` what the run began with: a resumed run must compute alike."""
-        file = self.place / "pinned.json"
-        if not file.exists() or not self.has_checkpoints():
+        """Put in place of `auto` what the run began with: a resumed run must compute alike.
+
+        Rows at once are a number where what it began with does not fit, and then win.
+        """
+        if not self._pinned_file.exists() or not self.has_checkpoints():
             return spec
-        began = json.loads(file.read_bytes())
-        changes: dict[str, object] = {
-            "precision": began["precision"],
-            "rows_per_device": began["rows_per_device"],
-        }
+        began = json.loads(self._pinned_file.read_bytes())
+        changes: dict[str, object] = {"precision": began["precision"]}
+        if spec.rows_per_device == "auto":
+            changes["rows_per_device"] = began["rows_per_device"]
         if spec.scaling.num_workers == began["num_workers"]:
             reserved = {"CPU": began["cpus_per_worker"], **spec.scaling.resources_per_worker}
             changes["scaling"] = spec.scaling.model_copy(update={"resources_per_worker": reserved})

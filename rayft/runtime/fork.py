@@ -86,6 +86,7 @@ def _manifest(of_stage: Mapping[str, Json], plan: RunPlan) -> dict[str, Json]:
         **of_stage,
         "spec": plan.spec.model_dump(mode="json", by_alias=True),
         "policies": _policies(of_stage, plan),
+        "rows_per_device": plan.max_rows_per_device,
     }
 
 

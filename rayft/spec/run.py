@@ -111,7 +111,8 @@ class RunSpec(Spec):
     changed by the number of workers."""
     rows_per_device: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Most rows one worker holds at once; the rest of its share is accumulated. `auto` follows from
-    the memory."""
+    the memory when the run begins, and stays; a number may also be given to a run that goes on.
+    Another one changes last bits, and what dropout draws; with `reduction: exact` no weight."""
     batch_norm: Literal["pretrained", "local", "sync"] = "pretrained"
     """Statistics of batch norm in groups that train: keep the pretrained ones, follow each
     worker's batch, or follow the global batch (GPUs only). The last two make the result depend on

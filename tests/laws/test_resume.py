@@ -195,3 +195,37 @@ def test_exact_reduction_goes_on_bit_for_bit_on_another_number_of_workers(
     assert never_killed is not None
     assert resumed is not None
     assert resumed.digest == never_killed.digest
+
+
+def test_fewer_rows_at_once_go_on_with_the_same_rows_and_the_journal_says_so(
+    prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    model = make_spec().model_dump(mode="json")["model"]
+    never_killed = run_group(spec_for(2, model=model), prepared, tmp_path / "whole")
+
+    assert run_group(spec_for(2, model=model), prepared, tmp_path / "killed", kill_after=5) is None
+    fewer = spec_for(2, model=model, rows_per_device=2)
+    resumed = run_group(fewer, prepared, tmp_path / "killed")
+
+    assert never_killed is not None
+    assert resumed is not None
+    assert resumed.rows == never_killed.rows[-len(resumed.rows) :]
+    for name, value in never_killed.state.items():
+        np.testing.assert_allclose(resumed.state[name], value, atol=2e-5, err_msg=name)
+    said = {"kind": "changed", "setting": "rows_per_device", "before": 1024, "now": 2}
+    assert [event for event in resumed.events if event["kind"] == "changed"] == [said]
+
+
+def test_with_exact_reduction_fewer_rows_at_once_change_no_bit_of_the_weights(
+    prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    spec = spec_for(1, reduction="exact")
+    never_killed = run_group(spec, prepared, tmp_path / "whole")
+
+    assert run_group(spec, prepared, tmp_path / "killed", kill_after=5) is None
+    fewer = spec_for(1, reduction="exact", rows_per_device=4)
+    resumed = run_group(fewer, prepared, tmp_path / "killed")
+
+    assert never_killed is not None
+    assert resumed is not None
+    assert all(np.array_equal(resumed.state[k], value) for k, value in never_killed.state.items())

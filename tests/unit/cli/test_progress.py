@@ -196,3 +196,15 @@ def test_what_had_to_be_done_to_weights_is_said() -> None:
 
     said = console.file.getvalue()
     assert said == "weights: conv1.weight for 4 channels made of 3: the first 3 kept\n"
+
+
+def test_other_rows_at_once_are_told(planned: Planned) -> None:
+    from rayft.cli.progress import Progress
+
+    text = io.StringIO()
+    changed = {"kind": "changed", "setting": "rows_per_device", "before": 2048, "now": 64}
+
+    with Progress(Console(file=text, width=200)) as progress:
+        progress.on_event(changed)
+
+    assert text.getvalue() == "rows_per_device is 64 from here on; it was 2048\n"

@@ -58,6 +58,21 @@ def test_a_resumed_run_computes_as_it_began(place: Location, planned: Planned) -
     assert elsewhere.scaling.resources_per_worker == {}
 
 
+def test_other_rows_at_once_are_taken_where_they_are_asked_for_and_stay(
+    place: Location, planned: Planned
+) -> None:
+    run, fewer = begun(place, planned()), spec(rows_per_device=5)
+
+    run.check_same(fewer)
+    assert run.pinned(spec()).rows_per_device == 1024
+    assert run.pinned(fewer).rows_per_device == 5
+    run.begin(fewer, planned(rows_per_device=5))
+
+    run.check_same(spec())
+    assert run.pinned(spec()).rows_per_device == 5
+    assert run.pinned(spec()).precision == "fp32"
+
+
 def test_an_attempt_that_was_replaced_may_not_write(place: Location, planned: Planned) -> None:
     run = begun(place, planned())
     stale = run.checkpoints(keep=2, attempt=1)

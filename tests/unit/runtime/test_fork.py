@@ -69,6 +69,7 @@ def test_the_last_and_the_best_checkpoint_become_the_trials_own(
         assert torch.equal(read_checkpoint(folder).tensors["model"]["a"], torch.full((3,), value))
         manifest = read_checkpoint(folder).manifest
         assert manifest["spec"] == planned(seed=5).spec.model_dump(mode="json", by_alias=True)
+        assert manifest["rows_per_device"] == planned(seed=5).max_rows_per_device
     trial.check_same(spec(seed=5))
     assert trial.pinned(spec(seed=5)).precision == "fp32"
 
