@@ -71,8 +71,8 @@ def plan_resources(spec: RunSpec, cluster: ClusterFacts) -> ResourcePlan:
         )
     if device == "cuda" and not cluster.gpu_memory_bytes:
         warnings.append(
-            "no GPU is there yet to ask for its memory: set rows_per_device where a worker's whole "
-            "share of a batch may not fit"
+            "no GPU is there yet to ask for its memory: how many rows it holds at once is planned "
+            "when it has come"
         )
     cpus, gpus = need["CPU"], need["GPU"]
     return ResourcePlan(

@@ -31,6 +31,8 @@ from rayft.runtime.preflight import (
     prepare_rows,
     resolve,
 )
+from rayft.runtime.signals import stop_request
+from rayft.runtime.waiting import wait_for_room
 from rayft.spec.run import RunSpec
 from rayft.storage.location import Location
 
@@ -119,7 +121,7 @@ def train(spec: RunSpec, *, listener: Listener | None = None) -> dict[str, Json]
         if uses_ray:
             check_nodes(places.storage_path)
         prepared = _prepare(spec, places, listener)
-        plan = plan_prepared(spec, places, prepared, speeds=plan.speeds)
+        plan = _plan(spec, places, prepared, plan, listener)
         beginning = Beginning(dataset=prepared.ref, weights=weights, folder=folder)
         plan = plan_with_kept(plan, beginning, store_root=places.store_root)
         folder.begin(asked, plan)
@@ -136,6 +138,27 @@ def _prepare(spec: RunSpec, places: Places, listener: Listener) -> PreparedDatas
     listener.on_stage("preparing rows")
     use_ray = spec.scaling.num_workers > 0
     return prepare_rows(spec, places, use_ray=use_ray, on_rows=listener.on_rows)
+
+
+def _plan(
+    spec: RunSpec,
+    places: Places,
+    prepared: PreparedDataset,
+    before: RunPlan,
+    listener: Listener,
+) -> RunPlan:
+    """Plan on the prepared rows, and on the nodes that must come first.
+
+    Until they are there nothing is known of their GPUs: what these compute in, and how many rows
+    they hold at once, which a run that goes on keeps.
+    """
+    if not before.resources.must_wait:
+        return plan_prepared(spec, places, prepared, speeds=before.speeds)
+    listener.on_stage("; ".join(before.resources.warnings))
+    with stop_request() as request:
+        wait_for_room(before.resources, wait_s=spec.scaling.wait_s, request=request)
+    check_nodes(places.storage_path)
+    return plan_prepared(spec, places, prepared)
 
 
 def _run(
