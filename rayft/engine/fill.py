@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from rayft.engine.device import Device
+from rayft.engine.out_of_memory import out_of_memory_told
 from rayft.engine.placing import place
 from rayft.engine.prefix import FrozenPrefix
 from rayft.feed.ahead import evaluation_ahead
@@ -65,6 +66,7 @@ class Filler:
         Raises:
             CacheError: the disk or the object store refused.
             DataError: a row cannot be read.
+            TrainingError: the GPU's memory is too small.
         """
         return work.key, finish_shard(work.shard, self.rows(work))
 
@@ -78,7 +80,8 @@ class Filler:
         rows = (work.row_ids[start : start + step] for start in range(0, len(work.row_ids), step))
         batches = (prepare(_ticket(work, row_ids)) for row_ids in rows)
         made = []
-        with ahead(batches, device=self._device.device.type) as prepared:
+        told = out_of_memory_told(self._plan, rows=phase.prefix.rows)
+        with told, ahead(batches, device=self._device.device.type) as prepared:
             for batch in prepared:
                 placed = place(batch, device=self._device, backbone=self._backbone)
                 made.append(prefix.to_rows(placed.inputs))

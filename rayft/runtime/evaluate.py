@@ -10,6 +10,7 @@ from rayft.engine.build import load_evaluated_weights, new_model
 from rayft.engine.checkpoint_reading import Checkpoint, find_checkpoint, read_checkpoint
 from rayft.engine.device import Device
 from rayft.engine.evaluation import evaluate as evaluate_rows
+from rayft.engine.out_of_memory import out_of_memory_told
 from rayft.engine.ports import Json, OneRank
 from rayft.errors import CheckpointError, Problem
 from rayft.feed.feed import InProcessFeed
@@ -57,6 +58,7 @@ def evaluate(
     Raises:
         CheckpointError: there is no such checkpoint, or it knows other classes than the data.
         DataError: the rows cannot be read.
+        TrainingError: the GPU's memory is too small.
     """
     place = Location.parse(str(path), base_dir=Path.cwd(), where="checkpoint")
     folder = find_checkpoint(place)
@@ -76,7 +78,8 @@ def evaluate(
                 f"choose one of these with --split, or give data.{split}.kind=... and its path",
             )
         )
-    report = _evaluate(plan, checkpoint, dataset, split)
+    with out_of_memory_told(plan, rows=plan.evaluation_rows):
+        report = _evaluate(plan, checkpoint, dataset, split)
     return {
         "status": "evaluated",
         "checkpoint": str(folder),

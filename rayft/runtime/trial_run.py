@@ -82,6 +82,7 @@ class UnitRunner:
             raise
         except RayftError as error:
             reason = "; ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
+            self.is_spoilt = isinstance(error.__cause__, torch.OutOfMemoryError)
         except Exception as error:  # noqa: BLE001  the sweep goes on, and its table says why
             reason = f"{type(error).__name__}: {error}"
             self.is_spoilt = torch.cuda.is_available()
