@@ -8,14 +8,17 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from rayft.engine import fill
+from rayft.engine import fill, step
+from rayft.engine.placing import DeviceBatch
 from rayft.engine.ports import OneRank
 from rayft.errors import TrainingError
+from rayft.feed.prepare import Batch
 from rayft.plan.run_plan import RunPlan
 from rayft.plan.trials import Unit
 from rayft.runtime import evaluate, find_lr, job
 from rayft.runtime.preflight import Places
 from rayft.runtime.sweep_folder import SweepFolder
+from rayft.runtime.train import train
 from rayft.runtime.trial_run import UnitRunner
 from rayft.runtime.unit_work import UnitWork
 from rayft.storage.location import Location
@@ -57,6 +60,29 @@ def test_a_worker_ends_the_attempt_so_that_ray_does_not_try_again(
     assert event["kind"] == "failed"
     assert event["problems"][0][0] == "rows_per_device"
     assert event["problems"][0][2].startswith("set rows_per_device to 5;")
+
+
+def test_a_run_whose_later_phase_did_not_fit_goes_on_with_the_number_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = step.place
+
+    def placed(batch: Batch, **where: Any) -> DeviceBatch:
+        if batch.ticket.phase == 1 and len(batch.labels) > 8:
+            ends()
+        return place(batch, **where)
+
+    monkeypatch.setattr(step, "place", placed)
+    spec = make_spec(storage_path=str(tmp_path), scaling={"num_workers": 0})
+
+    with pytest.raises(TrainingError, match="set rows_per_device to 8;"):
+        train(spec)
+    result = train(spec.model_copy(update={"rows_per_device": 8}))
+
+    assert result["status"] == "finished"
+    lines = (tmp_path / "run" / "journal.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
+    assert (kinds.count("failed"), kinds.count("changed"), kinds[-1]) == (1, 1, "finished")
 
 
 def test_an_evaluation_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
