@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rayft.errors import Problem, SpecError
 from rayft.plan.facts import DeviceName
-from rayft.runtime.facts import available_gpus
+from rayft.runtime.available import available_gpus
 from rayft.spec.run import RunSpec
 
 

@@ -12,7 +12,7 @@ from rayft.data.report.build import DataReport, make_report
 from rayft.data.report.write import report_json, write_report
 from rayft.errors import DataError, Problem
 from rayft.plan.storage import stored_size
-from rayft.runtime.predict_scale import cpus_here
+from rayft.runtime.available import available_cpus
 from rayft.runtime.preflight import input_size
 from rayft.spec.data import BadRowsSpec
 from rayft.spec.run import RunSpec
@@ -104,7 +104,7 @@ def report_data(request: ReportRequest, *, use_ray: bool, listener: Listener) ->
         spec.data,
         stores.layout.listings,
         open_dataset(stores.ref),
-        threads=cpus_here(),
+        threads=available_cpus(),
         on_rows=listener.on_looked_at,
     )
     with _writing(folder):

@@ -1,6 +1,5 @@
 """Facts about the machine, or about the cluster that Ray is connected to."""
 
-import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ import ray
 import torch
 
 from rayft.plan.facts import ClusterFacts, DeviceName, NodeFacts
+from rayft.runtime.available import available_cpus, available_gpus
 from rayft.runtime.each_node import NoAnswer, Node, alive_nodes, ask_each, own_node_id
 from rayft.runtime.growth import Growth, growth_of
 from rayft.runtime.machine import Machine, memory_bytes, this_machine
@@ -34,9 +34,17 @@ def cluster_facts(storage: Location) -> ClusterFacts:
     Args:
         storage: the folder of all runs.
     """
-    disk, kept = _disk_free(storage), _kept_bytes(storage)
     if ray.is_initialized():
-        return replace(_ray_facts(disk), kept_bytes=kept)
+        return replace(_ray_facts(_disk_free(storage)), kept_bytes=_kept_bytes(storage))
+    return own_facts(storage)
+
+
+def own_facts(storage: Location) -> ClusterFacts:
+    """Return what this machine has, whatever this process is connected to.
+
+    Args:
+        storage: the folder of all runs.
+    """
     gpus = float(available_gpus())
     cpus = float(available_cpus())
     machine = _own_machine()
@@ -57,24 +65,10 @@ def cluster_facts(storage: Location) -> ClusterFacts:
         cpu_bf16=machine.cpu_bf16,
         gpu_bf16=gpus_have_bf16([here], [machine]),
         device=_own_device(),
-        disk_free_bytes=disk,
-        kept_bytes=kept,
+        disk_free_bytes=_disk_free(storage),
+        kept_bytes=_kept_bytes(storage),
         nodes=(here,),
     )
-
-
-def available_cpus() -> int:
-    """Return the CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def available_gpus() -> int:
-    """Return the GPUs that torch can compute on here.
-
-    Others may be counted without asking CUDA: those whose driver is too old for torch, and all of
-    them where torch is built without CUDA.
-    """
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _ray_facts(disk: int) -> ClusterFacts:

@@ -15,7 +15,7 @@ from rayft.errors import Problem, RayftError, Stopped, TrainingError
 from rayft.models.weights import LoadedWeights
 from rayft.runtime.address import check_address, named_cluster, nothing_there
 from rayft.runtime.allocator import ENVIRONMENT, inherited_by_children, keep_freed_memory
-from rayft.runtime.facts import available_cpus, available_gpus
+from rayft.runtime.available import available_cpus, available_gpus
 from rayft.runtime.job import Job, work
 from rayft.runtime.journal import ENDS, Event, Reader, read_journal
 from rayft.runtime.nodes import check_nodes

@@ -1,7 +1,6 @@
 """How many workers predict, on what, and how many rows they take at once."""
 
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import torch
 from rayft.errors import ClusterError, Problem
 from rayft.plan.facts import DeviceName, NodeFacts
 from rayft.plan.placement import in_words, workers_held
-from rayft.runtime.facts import available_gpus
+from rayft.runtime.available import available_cpus, available_gpus
 
 _MOST_LANES = 16
 _USUAL_CPUS = 8
@@ -82,7 +81,7 @@ def scale(machines: Machines, *, workers: int | Literal["auto"], device: DeviceN
     if workers == "auto":
         workers = _auto_workers(machines, device)
     if not workers:
-        return Scale(workers=0, device=device, lanes=max(1, cpus_here()))
+        return Scale(workers=0, device=device, lanes=max(1, available_cpus()))
     lanes = _lanes(machines, workers, device)
     if lanes is None:
         need = in_words(worker_need(1, device))
@@ -151,13 +150,8 @@ def worker_need(lanes: int, device: DeviceName) -> dict[str, float]:
 
 def this_node() -> NodeFacts:
     """Return this machine as a node."""
-    resources = {"CPU": float(cpus_here()), "GPU": float(available_gpus())}
+    resources = {"CPU": float(available_cpus()), "GPU": float(available_gpus())}
     return NodeFacts(name=platform.node(), resources=resources, memory_bytes=0)
-
-
-def cpus_here() -> int:
-    """Return the CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_device(asked: DeviceName | Literal["auto"], machines: Machines) -> DeviceName:

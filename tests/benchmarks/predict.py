@@ -29,7 +29,8 @@ from rayft.engine.checkpoint_reading import Checkpoint, find_checkpoint, read_ch
 from rayft.engine.predict import Predictor, evaluated_weights, trained_model
 from rayft.models.model import make_model
 from rayft.runtime.allocator import keep_freed_memory
-from rayft.runtime.predict_scale import auto_batch_size, cpus_here
+from rayft.runtime.available import available_cpus
+from rayft.runtime.predict_scale import auto_batch_size
 from rayft.spec.run import RunSpec
 from rayft.storage.location import Location
 from tests.benchmarks.side_by_side import RAYFT, Figure, measure, ratio, report
@@ -154,7 +155,7 @@ def main() -> None:
     chosen = parser.parse_args()
     # As in a worker; before any thread has a heap of its own.
     keep_freed_memory()
-    lanes = cpus_here()
+    lanes = available_cpus()
     batch = auto_batch_size(chosen.rows, image_size=SIZE, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         width, height = map(int, chosen.size.split("x"))

@@ -131,7 +131,7 @@ def test_neither_lanes_nor_their_pace_change_a_bit(
 ) -> None:
     photos = make_photos(Location(str(tmp_path / "photos")), 21)
     for lanes in (1, 2, 5):
-        monkeypatch.setattr(predict_scale, "cpus_here", lambda lanes=lanes: lanes)
+        monkeypatch.setattr(predict_scale, "available_cpus", lambda lanes=lanes: lanes)
         predict(run.url, photos.url, tmp_path / f"out{lanes}", options=options())
 
     assert contents(tmp_path / "out1") == contents(tmp_path / "out2") == contents(tmp_path / "out5")

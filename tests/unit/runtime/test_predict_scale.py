@@ -32,7 +32,7 @@ def cluster(*nodes: NodeFacts, most_new: int | None = 0) -> Machines:
 
 @pytest.fixture(autouse=True)
 def _four_cpus_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict_scale, "cpus_here", lambda: 4)
+    monkeypatch.setattr(predict_scale, "available_cpus", lambda: 4)
 
 
 @pytest.mark.parametrize(
