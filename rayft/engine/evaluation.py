@@ -7,12 +7,14 @@ import numpy as np
 import torch
 
 from rayft.engine.device import Device
+from rayft.engine.out_of_memory import out_of_memory_told
 from rayft.engine.placing import place
 from rayft.engine.ports import Ranks
 from rayft.feed.feed import Feed
 from rayft.metrics import ClassificationReport, classification_report
 from rayft.models.model import FineTuneModel
 from rayft.plan.facts import SplitName
+from rayft.plan.run_plan import RunPlan
 
 
 @torch.no_grad()
@@ -21,20 +23,24 @@ def evaluate(
     feed: Feed,
     split: SplitName,
     *,
+    plan: RunPlan,
     device: Device,
     ranks: Ranks,
-    classes: tuple[str, ...],
 ) -> ClassificationReport:
     """Return the report on one split, the same on every rank.
 
     Scores of all rows are brought together before anything is averaged, so no number depends on
     how rows fell to workers. The model is left in evaluation mode.
+
+    Raises:
+        TrainingError: the GPU's memory is too small.
     """
+    classes = plan.data.classes
     model.eval()
     ids: list[np.ndarray] = [np.empty(0, np.int64)]
     labels: list[np.ndarray] = [np.empty(0, np.int64)]
     scores: list[np.ndarray] = [np.empty((0, len(classes)), np.float32)]
-    with feed.evaluation(split) as batches:
+    with out_of_memory_told(plan, rows=plan.evaluation_rows), feed.evaluation(split) as batches:
         for batch in batches:
             placed = place(batch, device=device, backbone=model.backbone)
             output = device.scores(model, placed.inputs, placed.cut)["label"]

@@ -38,9 +38,9 @@ def finish(run: Run) -> Outcome:
             run.model,
             run.feed,
             "test",
+            plan=run.plan,
             device=run.device,
             ranks=run.ranks,
-            classes=run.plan.data.classes,
         )
         metrics |= finite(report.metrics(prefix="test/"))
     return Outcome(checkpoint=name, metrics=metrics, test_report=report)

@@ -96,9 +96,9 @@ def evaluate_split(run: Run, split: SplitName) -> ClassificationReport:
             run.model,
             run.feed,
             split,
+            plan=run.plan,
             device=run.device,
             ranks=run.ranks,
-            classes=run.plan.data.classes,
         )
 
 

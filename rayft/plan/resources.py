@@ -66,8 +66,8 @@ def plan_resources(spec: RunSpec, cluster: ClusterFacts) -> ResourcePlan:
     warnings += idle_gpus(spec, cluster, device)
     if must_wait and _guesses_cpus(spec, cluster):
         warnings.append(
-            f"each worker reserves {need['CPU']:g} CPU, because the cluster does not say what the "
-            "nodes to come have; set scaling.resources_per_worker.CPU"
+            f"each worker reserves {need['CPU']:g} CPU until the nodes are there, because the "
+            "cluster does not say what they have; scaling.resources_per_worker.CPU sets it"
         )
     if device == "cuda" and not cluster.gpu_memory_bytes:
         warnings.append(
@@ -113,7 +113,11 @@ def _memory(
 
 
 def _auto_cpus(spec: RunSpec, cluster: ClusterFacts, need: Mapping[str, float]) -> float:
-    """Return an equal share of the CPUs, or as much of it as lets every worker find a node."""
+    """Return an equal share of the CPUs, or as much of it as lets every worker find a node.
+
+    Where the cluster does not say what it can reach, the nodes that are there count: while they do
+    not hold the workers, each gets one CPU, which fits on whatever comes.
+    """
     if isinstance(spec.reduction, ExactReduction):
         # Threads change the last bits of a sum, so their number must not follow the workers'.
         return 1.0
@@ -121,14 +125,20 @@ def _auto_cpus(spec: RunSpec, cluster: ClusterFacts, need: Mapping[str, float]) 
     available = cluster.cpus if cluster.max_cpus is None else cluster.max_cpus
     most = max(1, min(_MOST_AUTO_CPUS, int(available // world_size)))
     for cpus in range(most, 1, -1):
-        room = most_workers(cluster, {**need, "CPU": cpus})
+        room = _room(cluster, {**need, "CPU": cpus})
         if room is None or room >= world_size:
             return float(cpus)
     return 1.0
 
 
+def _room(cluster: ClusterFacts, need: Mapping[str, float]) -> int | None:
+    """Return how many workers the cluster can hold, as far as it says; None without nodes."""
+    known = most_workers(cluster, need)
+    return workers_now(cluster, need) if known is None and cluster.nodes else known
+
+
 def _guesses_cpus(spec: RunSpec, cluster: ClusterFacts) -> bool:
-    """Return whether the share of CPUs is one of those that are there, not of those to come."""
+    """Return whether the CPUs of a worker are a guess, because its node is still to come."""
     is_open = "CPU" not in spec.scaling.resources_per_worker
     return is_open and cluster.max_cpus is None and not isinstance(spec.reduction, ExactReduction)
 

@@ -47,7 +47,7 @@ def cpus_of_trials(
         units: units that could run at a time.
     """
     cluster = _as_it_is(cluster)
-    worker, beside = _worker(resources), _beside(ingest)
+    worker, beside = _worker(resources), _beside(ingest, resources)
 
     def held(cpus: int) -> int:
         return _most(cluster, {**worker, "CPU": cpus}, resources.world_size, beside) or 0
@@ -67,15 +67,15 @@ def plan_slots(
     """Return how many units run at a time, all that they reserve added up.
 
     A unit with one worker is that worker; one with several drives Ray Train workers, and takes no
-    CPU itself. Ray Data needs a CPU beside the workers of each.
+    CPU itself. Ray Data needs a CPU beside each worker.
 
     Raises:
         ClusterError: not one fits, or fewer than asked for.
     """
-    worker, beside = _worker(resources), _beside(ingest)
+    worker, beside = _worker(resources), _beside(ingest, resources)
     unit = _unit(worker, resources.world_size, beside)
     words = f"{resources.world_size} worker(s) of {in_words(worker)}" + (
-        ", and 1 CPU for Ray Data" if beside else ""
+        f", and {beside:g} CPU for Ray Data" if beside else ""
     )
     most = _most(cluster, worker, resources.world_size, beside)
     if most is None:
@@ -106,9 +106,9 @@ def _worker(resources: ResourcePlan) -> dict[str, float]:
     }
 
 
-def _beside(ingest: Literal["in_process", "ray_data"]) -> float:
-    """Return the CPUs of Ray Data's tasks."""
-    return 1.0 if ingest == "ray_data" else 0.0
+def _beside(ingest: Literal["in_process", "ray_data"], resources: ResourcePlan) -> float:
+    """Return the CPUs of Ray Data's tasks: as `plan_ingest` asks, one for each worker's stream."""
+    return float(resources.num_workers) if ingest == "ray_data" else 0.0
 
 
 def _unit(worker: Mapping[str, float], workers: int, beside: float) -> dict[str, float]:

@@ -10,7 +10,6 @@ from rayft.engine.build import load_evaluated_weights, new_model
 from rayft.engine.checkpoint_reading import Checkpoint, find_checkpoint, read_checkpoint
 from rayft.engine.device import Device
 from rayft.engine.evaluation import evaluate as evaluate_rows
-from rayft.engine.out_of_memory import out_of_memory_told
 from rayft.engine.ports import Json, OneRank
 from rayft.errors import CheckpointError, Problem
 from rayft.feed.feed import InProcessFeed
@@ -19,7 +18,7 @@ from rayft.plan.facts import Speeds, SplitName
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.preflight import OnRows, places_of, plan_prepared, prepare_rows, unheard
 from rayft.spec.load import spec_from_data
-from rayft.spec.run import RunSpec
+from rayft.spec.run import ExactReduction, RunSpec
 from rayft.storage.location import Location
 from rayft.store.dataset import Dataset, open_dataset
 
@@ -28,6 +27,7 @@ _NOT_MEASURED = Speeds(prepare_rows_per_s=1.0, fp32_rows_per_s=1.0, bf16_rows_pe
 _NOT_HEEDED: Mapping[str, Json] = {
     "ingest": "in_process",
     "batch_norm": "pretrained",
+    "reduction": {"kind": "mean"},
     "augment_on": "host",
     "torch_compile": False,
 }
@@ -78,8 +78,7 @@ def evaluate(
                 f"choose one of these with --split, or give data.{split}.kind=... and its path",
             )
         )
-    with out_of_memory_told(plan, rows=plan.evaluation_rows):
-        report = _evaluate(plan, checkpoint, dataset, split)
+    report = _evaluate(plan, checkpoint, dataset, split)
     return {
         "status": "evaluated",
         "checkpoint": str(folder),
@@ -94,18 +93,33 @@ def _spec(checkpoint: Checkpoint, overrides: Sequence[str]) -> RunSpec:
     assert isinstance(data, dict)
     # Figures must not depend on who evaluates: same arithmetic as in training, in this process.
     fixed = ["scaling.num_workers=0", f"precision={checkpoint.manifest['precision']}"]
-    spec = spec_from_data(_anywhere(data), [*fixed, *overrides])
+    spec = spec_from_data(_anywhere(data, checkpoint), [*fixed, *overrides])
     # Nothing is kept for one pass over the rows.
     return spec.model_copy(update={"cache": spec.cache.model_copy(update={"mode": "off"})})
 
 
-def _anywhere(data: Mapping[str, Json]) -> Mapping[str, Json]:
+def _anywhere(data: Mapping[str, Json], checkpoint: Checkpoint) -> Mapping[str, Json]:
     """Return a saved spec that asks a machine for nothing; one that keeps off GPUs still does."""
     scaling = data["scaling"]
     assert isinstance(scaling, dict)
-    device = "cpu" if data["device"] == "cpu" else "auto"
-    use_gpu = False if scaling["use_gpu"] is False else "auto"
-    return {**data, **_NOT_HEEDED, "device": device, "scaling": {**scaling, "use_gpu": use_gpu}}
+    changes: dict[str, Json] = {"use_gpu": False if scaling["use_gpu"] is False else "auto"}
+    if _is_exact(data):
+        changes["resources_per_worker"] = {"CPU": 1}
+    # What training holds says nothing of evaluation, which holds batches as large as it held them.
+    rows = checkpoint.manifest.get("rows_per_device", data["rows_per_device"])
+    return {
+        **data,
+        **_NOT_HEEDED,
+        "device": "cpu" if data["device"] == "cpu" else "auto",
+        "rows_per_device": rows,
+        "scaling": {**scaling, **changes},
+    }
+
+
+def _is_exact(data: Mapping[str, Json]) -> bool:
+    reduction = data["reduction"]
+    assert isinstance(reduction, dict)
+    return reduction["kind"] == "exact"
 
 
 def _check_channels(checkpoint: Checkpoint, spec: RunSpec, folder: Location) -> None:
@@ -123,7 +137,7 @@ def _check_channels(checkpoint: Checkpoint, spec: RunSpec, folder: Location) -> 
 
 
 def _as_trained(plan: RunPlan, checkpoint: Checkpoint) -> RunPlan:
-    """Give the plan the preprocessing that the checkpoint was trained with."""
+    """Give the plan the preprocessing and the reduction that the checkpoint was trained with."""
     mean, std = checkpoint.manifest["mean"], checkpoint.manifest["std"]
     assert isinstance(mean, list)
     assert isinstance(std, list)
@@ -132,7 +146,11 @@ def _as_trained(plan: RunPlan, checkpoint: Checkpoint) -> RunPlan:
         mean=tuple(float(str(value)) for value in mean),
         std=tuple(float(str(value)) for value in std),
     )
-    return replace(plan, model=model)
+    data = checkpoint.manifest["spec"]
+    assert isinstance(data, dict)
+    # Only steps have shards; but what is exact computes in kernels that repeat themselves.
+    exact = {"reduction": ExactReduction(kind="exact")} if _is_exact(data) else {}
+    return replace(plan, model=model, spec=plan.spec.model_copy(update=exact))
 
 
 def _check_classes(checkpoint: Checkpoint, dataset: Dataset, folder: Location) -> None:
@@ -164,9 +182,9 @@ def _evaluate(
         model,
         InProcessFeed(plan, dataset, rank=0),
         split,
+        plan=plan,
         device=device,
         ranks=OneRank(),
-        classes=dataset.classes,
     )
 
 

@@ -16,7 +16,7 @@ from rayft.engine.build import make_run
 from rayft.engine.checkpoint import CheckpointFolder
 from rayft.engine.checkpoint_reading import Checkpoint, find_checkpoint, read_checkpoint
 from rayft.engine.find_lr import OnStep, run_range_test
-from rayft.engine.out_of_memory import out_of_memory_told, rows_in_training
+from rayft.engine.out_of_memory import out_of_memory_told
 from rayft.engine.ports import OneRank
 from rayft.engine.run import Ports
 from rayft.errors import CheckpointError, Problem, SpecError
@@ -123,7 +123,7 @@ def find_lr(  # noqa: PLR0913  each is an option of the command
         if saved and checkpoint:
             _load(run.model, saved, dataset, where=checkpoint)
         on_stage(f"testing rates in phase {chosen.name}")
-        with out_of_memory_told(plan, rows=rows_in_training(plan)):
+        with out_of_memory_told(plan):
             curve = run_range_test(run, chosen, num_steps=num_steps, on_step=on_step)
     return _found(spec, plan, chosen, curve, start=_start(plan, chosen, saved))
 

@@ -10,7 +10,7 @@ from rayft.data.stream import RayDataFeed
 from rayft.engine.build import make_run
 from rayft.engine.finish import Outcome, finish, finish_stage
 from rayft.engine.loop import train
-from rayft.engine.out_of_memory import out_of_memory_told, rows_in_training
+from rayft.engine.out_of_memory import out_of_memory_told
 from rayft.engine.ports import Events, Json, Ranks
 from rayft.engine.run import Ports, Run
 from rayft.errors import RayftError, Stopped
@@ -76,7 +76,7 @@ def work(
     try:
         if job.plan.resources.num_workers:
             check_node(job)
-        with out_of_memory_told(job.plan, rows=rows_in_training(job.plan)):
+        with out_of_memory_told(job.plan):
             return _work(job, weights, ranks=ranks, device=device, events=events)
     except RayftError as error:
         end_attempt(job, error)

@@ -19,7 +19,7 @@ from rayft.plan.resources import plan_resources
 from rayft.plan.run_plan import RunPlan, make_plan
 from rayft.plan.storage import stored_size
 from rayft.runtime.compiler import check_compiler
-from rayft.runtime.facts import cluster_facts
+from rayft.runtime.facts import cluster_facts, own_facts
 from rayft.runtime.probe import measure_speeds
 from rayft.spec.data import ComputedNormalization, GivenNormalization
 from rayft.spec.model import BackboneSpec, ModelSpec, RunWeights
@@ -61,8 +61,13 @@ def places_of(spec: RunSpec) -> Places:
     return Places(base_dir, storage)
 
 
-def plan_before(spec: RunSpec, places: Places) -> RunPlan:
+def plan_before(spec: RunSpec, places: Places, *, cluster: ClusterFacts | None = None) -> RunPlan:
     """Plan a run before its dataset is prepared; counts of shares are then expectations.
+
+    Args:
+        spec: the spec.
+        places: where it reads and writes.
+        cluster: what it runs on, where that is not what `facts_for` says.
 
     Raises:
         RequestError: the request cannot be honoured.
@@ -74,17 +79,24 @@ def plan_before(spec: RunSpec, places: Places) -> RunPlan:
         store_root=places.store_root,
         stored_size=stored_size(spec, image_size=size),
     )
-    return _plan(spec, data, facts_of_model(spec, data), cluster_facts(places.storage_path))
+    cluster = cluster or facts_for(spec, places)
+    return _plan(spec, data, facts_of_model(spec, data), cluster)
 
 
-def check(spec: RunSpec, places: Places) -> RunPlan:
-    """Refuse what cannot work; return the plan so far.
+def facts_for(spec: RunSpec, places: Places) -> ClusterFacts:
+    """Return what there is for a run: without workers, what the calling process has."""
+    ask = cluster_facts if spec.scaling.num_workers else own_facts
+    return ask(places.storage_path)
+
+
+def check(spec: RunSpec, places: Places, *, cluster: ClusterFacts | None = None) -> RunPlan:
+    """Refuse what cannot work; return the plan so far. Arguments are those of `plan_before`.
 
     Raises:
         RequestError: the request cannot be honoured.
     """
     check_storage(places.storage_path, setting="storage_path")
-    return plan_before(spec, places)
+    return plan_before(spec, places, cluster=cluster)
 
 
 def resolve(spec: RunSpec, places: Places, plan: RunPlan) -> LoadedWeights | None:
@@ -166,13 +178,13 @@ def plan_prepared(
         places: where it reads and writes.
         prepared: its dataset.
         speeds: those of an earlier plan, so that nothing is measured twice.
-        cluster: what it runs on, where it has been asked already.
+        cluster: what it runs on, where it has been asked already, or is not what `facts_for` says.
     """
     model = facts_of_model(spec, prepared.facts)
     if isinstance(spec.data.normalize, ComputedNormalization):
         mean, std = channel_statistics(open_dataset(prepared.ref))
         model = replace(model, mean=mean, std=std)
-    cluster = cluster or cluster_facts(places.storage_path)
+    cluster = cluster or facts_for(spec, places)
     return _plan(spec, prepared.facts, model, cluster, speeds)
 
 

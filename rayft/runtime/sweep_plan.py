@@ -76,7 +76,12 @@ def check_sweep(loaded: LoadedSweep, places: Places, folder: SweepFolder) -> Run
     """
     sweep, run = loaded.sweep, loaded.run
     folder.check_same(sweep, run)
-    plan = check(run.model_copy(update={"storage_path": sweep.storage_path}), places)
+    # A trial without workers computes in the process that the cluster gives it.
+    plan = check(
+        run.model_copy(update={"storage_path": sweep.storage_path}),
+        places,
+        cluster=cluster_facts(places.storage_path),
+    )
     check_metric(sweep.metric, setting="metric", num_classes=len(plan.data.classes))
     _check_split(sweep.metric, plan)
     check_grace(sweep.scheduler, [phase.num_epochs for phase in plan.phases])

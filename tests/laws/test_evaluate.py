@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rayft.errors import ClusterError
+from rayft.errors import ClusterError, SpecError
 from rayft.runtime import preflight
 from rayft.runtime.evaluate import evaluate
 from rayft.runtime.train import train
@@ -41,10 +41,15 @@ def said(run: Path, settings: dict[str, Any]) -> Path:
     return run
 
 
+def has(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
+    """Let this machine have something else."""
+    own = preflight.own_facts
+    monkeypatch.setattr(preflight, "own_facts", lambda place: replace(own(place), **facts))
+
+
 def has_gpus(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    facts, device = preflight.cluster_facts, "cuda" if number else "cpu"
-    gpus = {"gpus": float(number), "max_gpus": float(number), "device": device}
-    monkeypatch.setattr(preflight, "cluster_facts", lambda place: replace(facts(place), **gpus))
+    device = "cuda" if number else "cpu"
+    has(monkeypatch, gpus=float(number), max_gpus=float(number), device=device)
 
 
 def test_what_was_trained_on_gpus_is_evaluated_without_one(
@@ -80,3 +85,34 @@ def test_gpus_are_left_alone_where_that_was_asked_for(
     evaluated = evaluate(said(run, settings), overrides=overrides)
 
     assert evaluated["metrics"]["test/loss"] == found["metrics"]["test/loss"]
+
+
+def test_a_cluster_that_this_process_is_connected_to_does_not_count(
+    trained: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, found = trained
+    gpus = {"gpus": 8.0, "max_gpus": 8.0, "device": "cuda"}
+    facts = preflight.cluster_facts
+    monkeypatch.setattr(preflight, "cluster_facts", lambda place: replace(facts(place), **gpus))
+
+    evaluated = evaluate(said(run, ON_GPUS))
+
+    assert evaluated["metrics"]["test/loss"] == found["metrics"]["test/loss"]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "exact"])
+def test_memory_that_training_would_need_is_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reduction: str
+) -> None:
+    spec = make_spec(storage_path=str(tmp_path), device="cpu", scaling=HERE, reduction=reduction)
+    found = train(spec)
+    has(monkeypatch, memory_bytes=2**20, nodes=())
+
+    with pytest.raises(SpecError, match="one row needs about"):
+        train(spec.model_copy(update={"name": "other"}))
+    evaluated = evaluate(tmp_path / "run")
+    in_fewer_rows = evaluate(tmp_path / "run", overrides=["rows_per_device=3"])
+
+    assert evaluated["metrics"]["test/loss"] == found["metrics"]["test/loss"]
+    expected = pytest.approx(found["metrics"]["test/loss"], rel=1e-5)
+    assert in_fewer_rows["metrics"]["test/loss"] == expected

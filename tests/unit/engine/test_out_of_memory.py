@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from rayft.engine.out_of_memory import out_of_memory_told, rows_in_training
+from rayft.engine.out_of_memory import out_of_memory_told
 from rayft.errors import TrainingError
 from rayft.plan.run_plan import RunPlan
 from tests.unit.plan.conftest import model_facts, planned
@@ -21,11 +21,8 @@ SAID = (
 )
 
 
-def told(plan: RunPlan) -> str:
-    with (
-        pytest.raises(TrainingError) as caught,
-        out_of_memory_told(plan, rows=rows_in_training(plan)),
-    ):
+def told(plan: RunPlan, rows: int | None = None) -> str:
+    with pytest.raises(TrainingError) as caught, out_of_memory_told(plan, rows=rows):
         raise torch.OutOfMemoryError(SAID)
     return str(caught.value)
 
@@ -47,15 +44,18 @@ def test_who_follows_it_holds_fewer_rows_each_time(planned: Planned) -> None:
             assert advice
             changes = {"rows_per_device": int(advice[1])}
         plan = planned(**changes)
-        held.append(rows_in_training(plan))
+        held.append(plan.batches.rows_per_shard)
         message = told(plan)
 
     assert held == [10, 5, 2, 1]
     assert message.endswith("use a smaller image_size or backbone, or a larger GPU")
 
 
-def test_evaluation_holds_more_rows_than_shards_of_one_row(planned: Planned) -> None:
-    message = told(planned(global_batch_size=1))
+@pytest.mark.parametrize("reduction", ["mean", "exact"])
+def test_evaluation_holds_no_shards(planned: Planned, reduction: str) -> None:
+    plan = planned(global_batch_size=4, reduction=reduction)
+
+    message = told(plan, rows=plan.evaluation_rows)
 
     assert "128 rows at once" in message
     assert "set rows_per_device to 64;" in message

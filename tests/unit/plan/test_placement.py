@@ -151,3 +151,26 @@ def test_gpus_that_are_still_to_come_are_warned_of_as_unknown() -> None:
     assert resources.device == "cuda"
     assert resources.memory_bytes == 0
     assert "no GPU is there yet to ask for its memory" in resources.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "expected", "waits"),
+    [
+        # As many GPU nodes as workers come last; what the cluster can reach it does not say.
+        ([{"CPU": 0.0}], 1, 1, True),
+        ([{"CPU": 0.0}, {"CPU": 7.0}], 1, 1, True),
+        ([{"CPU": 0.0}, {"CPU": 7.0}, {"CPU": 7.0, "GPU": 1.0}], 1, 7, False),
+        ([{"CPU": 7.0}, {"CPU": 7.0, "GPU": 1.0}, {"CPU": 7.0, "GPU": 1.0}], 2, 7, False),
+        ([{"CPU": 7.0}, {"CPU": 7.0, "GPU": 1.0}, {"CPU": 3.0, "GPU": 1.0}], 2, 3, False),
+    ],
+)
+def test_a_share_of_cpus_fits_on_the_nodes_that_are_there_or_is_one(
+    nodes: list[dict[str, float]], workers: int, expected: float, waits: bool
+) -> None:
+    facts = of(*(node(**resources) for resources in nodes), max_cpus=None, max_gpus=None)
+
+    resources = planned(facts, workers, scaling={"use_gpu": True})
+
+    assert (resources.cpus_per_worker, resources.must_wait) == (expected, waits)
+    guessed = [text for text in resources.warnings if "until the nodes are there" in text]
+    assert bool(guessed) is waits

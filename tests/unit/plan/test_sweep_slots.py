@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rayft.errors import ClusterError
 from rayft.plan.facts import ClusterFacts, NodeFacts
+from rayft.plan.ingest import plan_ingest
 from rayft.plan.resources import plan_resources
 from rayft.plan.sweep_slots import cpus_of_trials, plan_slots
 from tests.unit.plan.conftest import cluster, spec
@@ -38,12 +39,12 @@ def test_trials_with_one_worker_fill_the_nodes() -> None:
     assert slots.unit == {"CPU": 2}
 
 
-def test_ray_data_gets_a_cpu_beside_the_workers_of_each_trial() -> None:
+def test_ray_data_gets_a_cpu_beside_each_worker_of_a_trial() -> None:
     facts = nodes(6)
     resources = resources_of(facts, workers=2, cpus=1)
 
     assert plan_slots(facts, resources, ingest="in_process", asked="auto").number == 3
-    assert plan_slots(facts, resources, ingest="ray_data", asked="auto").number == 2
+    assert plan_slots(facts, resources, ingest="ray_data", asked="auto").number == 1
 
 
 def test_what_cannot_fit_is_refused_with_the_sum() -> None:
@@ -61,7 +62,7 @@ def test_what_cannot_fit_is_refused_with_the_sum() -> None:
 def test_a_trial_whose_feed_finds_no_cpu_is_refused() -> None:
     facts = nodes(2)
 
-    with pytest.raises(ClusterError, match="1 CPU for Ray Data"):
+    with pytest.raises(ClusterError, match="2 CPU for Ray Data"):
         plan_slots(facts, resources_of(facts, workers=2, cpus=1), ingest="ray_data", asked="auto")
 
 
@@ -90,7 +91,7 @@ def test_no_plan_exceeds_the_cluster(cpus: list[int], workers: int, each: int, f
         return
 
     assert slots.number >= 1
-    assert slots.number * (workers * each + fed) <= sum(cpus)
+    assert slots.number * workers * (each + fed) <= sum(cpus)
     assert slots.number * workers <= sum(node // each for node in cpus)
 
 
@@ -104,6 +105,7 @@ def cpus_for(
     cpus = cpus_of_trials(facts, bare, ingest=ingest, units=units)
     more = {**each, "CPU": cpus}
     chosen = plan_resources(spec(scaling={**scaling, "resources_per_worker": more}, **run), facts)
+    plan_ingest(ingest, chosen, prepare_rows_per_s=1.0, model_rows_per_s=1.0)
     slots = [plan_slots(facts, one, ingest=ingest, asked="auto").number for one in (bare, chosen)]
     assert slots[1] >= min(units, slots[0])
     return int(cpus)
@@ -134,6 +136,14 @@ def test_no_trial_gets_more_cpus_than_lets_the_others_find_a_node() -> None:
     assert cpus_for(nodes(6, 4, 4), units=3) == 4
     assert cpus_for(nodes(16), units=2, scaling={"num_workers": 2}) == 4
     assert cpus_for(nodes(16), units=2, scaling={"num_workers": 2}, ingest="ray_data") == 3
+
+
+@pytest.mark.parametrize(("cpus", "workers", "expected"), [(7, 2, 2), (9, 2, 3), (16, 3, 4)])
+def test_trials_that_ray_data_feeds_leave_a_cpu_for_each_worker(
+    cpus: float, workers: int, expected: int
+) -> None:
+    scaling = {"num_workers": workers}
+    assert cpus_for(nodes(cpus), units=1, scaling=scaling, ingest="ray_data") == expected
 
 
 @pytest.mark.parametrize("units", [1, 40])
