@@ -140,8 +140,8 @@ def test_cpus_that_were_asked_for_or_are_all_there_is_are_no_news(
 def test_a_share_of_cpus_before_the_nodes_have_come_is_warned_of() -> None:
     facts = cluster(cpus=0.0, max_cpus=None, max_gpus=None)
     warning = (
-        "each worker reserves 1 CPU until the nodes are there, because the cluster does not say what "
-        "they have; scaling.resources_per_worker.CPU sets it"
+        "each worker reserves 1 CPU until the nodes are there, because the cluster does not say "
+        "what they have; scaling.resources_per_worker.CPU sets it"
     )
 
     assert warning in planned(facts, use_gpu=False).warnings
