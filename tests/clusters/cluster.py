@@ -216,6 +216,14 @@ def run_python(code: str, environment: Mapping[str, str], *words: str) -> Any:
         timeout=100,
     )
     assert found.returncode == 0, found.stderr
+    return result_of(found)
+
+
+def result_of(found: subprocess.CompletedProcess[str]) -> Any:
+    """Return the JSON in the last line of stdout, which is where `--json` prints it.
+
+    Ray's core prints lines of its own there while a cluster changes.
+    """
     return json.loads(found.stdout.splitlines()[-1])
 
 

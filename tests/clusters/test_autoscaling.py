@@ -1,6 +1,5 @@
 """Clusters that grow: what they can reach is known, refused beyond, waited for, and given back."""
 
-import json
 import signal
 import subprocess
 import textwrap
@@ -10,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.cluster import FACTS, HEAD_TYPE, RAYFT, ROOT, Cluster, started_cluster
+from tests.clusters.cluster import (
+    FACTS,
+    HEAD_TYPE,
+    RAYFT,
+    ROOT,
+    Cluster,
+    result_of,
+    started_cluster,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -57,7 +64,7 @@ def command(word: str, storage: Path, scaling: str = SCALING) -> list[str]:
 
 def problems_of(found: subprocess.CompletedProcess[str]) -> str:
     assert found.returncode == 2, found.stderr
-    return " ".join(problem["what"] for problem in json.loads(found.stdout)["problems"])
+    return " ".join(problem["what"] for problem in result_of(found)["problems"])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,7 @@ def test_a_plan_knows_what_the_cluster_can_reach_and_starts_nothing(
     found = growing.run(*command("plan", tmp_path))
 
     assert found.returncode == 0, found.stderr
-    resources = json.loads(found.stdout)["plan"]["resources"]
+    resources = result_of(found)["plan"]["resources"]
     assert resources["reachable_cpus"] == 5
     assert "the cluster has 1 and can reach 5; waiting at most 300 s" in found.stderr
     assert growing.num_nodes() == 1
@@ -107,7 +114,7 @@ def test_a_run_grows_the_cluster_and_idle_nodes_go_away(growing: Cluster, tmp_pa
     found = growing.run(*command("train", tmp_path), timeout=200)
 
     assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout)["status"] == "finished"
+    assert result_of(found)["status"] == "finished"
     assert_shrinks(growing)
 
 

@@ -1,6 +1,5 @@
 """Which cluster a driver connects to, and what it says where there is none."""
 
-import json
 import socket
 import subprocess
 import textwrap
@@ -9,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.cluster import RAYFT, ROOT, quiet_environment, run_python, started_cluster
+from tests.clusters.cluster import (
+    RAYFT,
+    ROOT,
+    quiet_environment,
+    result_of,
+    run_python,
+    started_cluster,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -59,7 +65,7 @@ def test_a_cluster_that_does_not_answer_is_refused_at_once(tmp_path: Path) -> No
     )
 
     assert found.returncode == 2, found.stderr
-    (problem,) = json.loads(found.stdout)["problems"]
+    (problem,) = result_of(found)["problems"]
     assert problem["where"] == "RAY_ADDRESS"
     assert f"no Ray cluster answers at {address}" in problem["what"]
     assert time.monotonic() - started < 60

@@ -1,6 +1,5 @@
 """Nodes that differ from the driver are named, all of them, before anything starts."""
 
-import json
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rayft.runtime.machine import memory_bytes
-from tests.clusters.cluster import FACTS, RAYFT, ROOT, Cluster, started_cluster
+from tests.clusters.cluster import FACTS, RAYFT, ROOT, Cluster, result_of, started_cluster
 
 pytestmark = pytest.mark.ray
 
@@ -149,7 +148,7 @@ def test_a_run_is_refused_with_every_node_before_it_writes(unlike: Cluster, stor
     found = unlike.run(RAYFT, *words, "data.train.function=tests.laws.harness:pictures", "--json")
 
     assert found.returncode == 2, found.stderr
-    assert len(json.loads(found.stdout)["problems"]) == 2
+    assert len(result_of(found)["problems"]) == 2
     assert not (storage / "quickstart").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rayft.runtime import launch
-from rayft.runtime.facts import cluster_facts
+from rayft.runtime.facts import own_facts
 from rayft.runtime.predict_scale import this_node
 from rayft.storage.location import Location
 
@@ -24,7 +24,7 @@ def _driver_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_they_are_no_part_of_the_machine(tmp_path: Path) -> None:
-    facts = cluster_facts(Location(str(tmp_path)))
+    facts = own_facts(Location(str(tmp_path)))
 
     assert (facts.gpus, facts.max_gpus, facts.device) == (0, 0, "cpu")
     assert facts.gpu_bf16 is None
@@ -37,6 +37,7 @@ def test_nothing_is_predicted_on_them() -> None:
 
 def test_a_cluster_that_is_started_here_does_not_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
+    monkeypatch.setattr(launch.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(launch.ray, "init", lambda *_, **options: asked.update(options))
     monkeypatch.setattr(launch, "named_cluster", lambda: None)
     monkeypatch.setattr(launch, "_TRAIN_ENV", {})
