@@ -19,6 +19,12 @@ from rayft.plan.run_plan import RunPlan
 from rayft.spec.test_time import TestTimeSpec
 
 
+def repeat_to_the_bit() -> None:
+    """Let GPUs compute in the kernels that give the same bits each time, for this process."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
 class Device:
     """Moves batches to the device and sets up its arithmetic.
 
@@ -55,8 +61,7 @@ class Device:
     def of_run(cls, plan: RunPlan, device: torch.device) -> Self:
         """Return the device of a run, set to repeat itself to the bit where it is to be exact."""
         if plan.spec.reduction.kind == "exact":
-            torch.backends.cudnn.deterministic = True
-            torch.backends.cudnn.benchmark = False
+            repeat_to_the_bit()
         made = cls(
             device,
             mean=plan.model.mean,

@@ -30,18 +30,18 @@ def out_of_memory_told(plan: RunPlan, *, rows: int | None = None) -> Iterator[No
         yield
     except torch.OutOfMemoryError as error:
         held = plan.batches.rows_per_shard if rows is None else rows
-        fix = _fix(plan, held // 2, trains=rows is None)
+        fix = _fix(plan, held // 2)
         said = ". ".join(str(error).split(". ")[:_TOLD])
         setting = f"rows_per_device is {plan.max_rows_per_device}"
         what = f"{held} rows at once do not fit into the GPU's memory; {setting} ({said})"
         raise TrainingError(Problem("rows_per_device", what, fix)) from error
 
 
-def _fix(plan: RunPlan, fewer: int, *, trains: bool) -> str:
+def _fix(plan: RunPlan, fewer: int) -> str:
     if not fewer:
         return "train fewer groups, use a smaller image_size or backbone, or a larger GPU"
     reduction = plan.spec.reduction
-    if trains and isinstance(reduction, ExactReduction):
+    if isinstance(reduction, ExactReduction) and fewer < plan.batches.rows_per_shard:
         return (
             f"raise reduction.shards, which is {reduction.shards}, in a run of another name: with "
             "reduction: exact a shard is held at once"

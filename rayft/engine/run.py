@@ -147,7 +147,12 @@ def _prefix(plan: RunPlan) -> Json:
     prefix = apart(phase.prefix) if phase else None
     if prefix is None or plan.spec.test_time is not None:
         return None
-    return {"cut": prefix.cut, "dtype": prefix.dtype, "shape": [*prefix.shape]}
+    return {
+        "cut": prefix.cut,
+        "rows": prefix.rows,
+        "dtype": prefix.dtype,
+        "shape": [*prefix.shape],
+    }
 
 
 def versions() -> dict[str, Json]:

@@ -8,17 +8,18 @@ import torch
 
 from rayft.engine.build import load_evaluated_weights, new_model
 from rayft.engine.checkpoint_reading import Checkpoint, find_checkpoint, read_checkpoint
-from rayft.engine.device import Device
+from rayft.engine.device import Device, repeat_to_the_bit
 from rayft.engine.evaluation import evaluate as evaluate_rows
 from rayft.engine.ports import Json, OneRank
 from rayft.errors import CheckpointError, Problem
 from rayft.feed.feed import InProcessFeed
 from rayft.metrics import ClassificationReport
 from rayft.plan.facts import Speeds, SplitName
+from rayft.plan.prefix import prefix_rows
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime.preflight import OnRows, places_of, plan_prepared, prepare_rows, unheard
 from rayft.spec.load import spec_from_data
-from rayft.spec.run import ExactReduction, RunSpec
+from rayft.spec.run import RunSpec
 from rayft.storage.location import Location
 from rayft.store.dataset import Dataset, open_dataset
 
@@ -89,22 +90,30 @@ def evaluate(
 
 
 def _spec(checkpoint: Checkpoint, overrides: Sequence[str]) -> RunSpec:
-    data = checkpoint.manifest["spec"]
-    assert isinstance(data, dict)
     # Figures must not depend on who evaluates: same arithmetic as in training, in this process.
     fixed = ["scaling.num_workers=0", f"precision={checkpoint.manifest['precision']}"]
-    spec = spec_from_data(_anywhere(data, checkpoint), [*fixed, *overrides])
+    spec = spec_from_data(_anywhere(checkpoint), [*fixed, *overrides])
     # Nothing is kept for one pass over the rows.
     return spec.model_copy(update={"cache": spec.cache.model_copy(update={"mode": "off"})})
 
 
-def _anywhere(data: Mapping[str, Json], checkpoint: Checkpoint) -> Mapping[str, Json]:
+def _saved(checkpoint: Checkpoint) -> Mapping[str, Json]:
+    data = checkpoint.manifest["spec"]
+    assert isinstance(data, dict)
+    return data
+
+
+def _anywhere(checkpoint: Checkpoint) -> Mapping[str, Json]:
     """Return a saved spec that asks a machine for nothing; one that keeps off GPUs still does."""
+    data = _saved(checkpoint)
     scaling = data["scaling"]
     assert isinstance(scaling, dict)
     changes: dict[str, Json] = {"use_gpu": False if scaling["use_gpu"] is False else "auto"}
-    if _is_exact(data):
-        changes["resources_per_worker"] = {"CPU": 1}
+    if _is_exact(checkpoint):
+        # The threads that an exact run has where nothing else is said.
+        reserved = scaling["resources_per_worker"]
+        assert isinstance(reserved, dict)
+        changes["resources_per_worker"] = {"CPU": 1, **reserved}
     # What training holds says nothing of evaluation, which holds batches as large as it held them.
     rows = checkpoint.manifest.get("rows_per_device", data["rows_per_device"])
     return {
@@ -116,8 +125,8 @@ def _anywhere(data: Mapping[str, Json], checkpoint: Checkpoint) -> Mapping[str, 
     }
 
 
-def _is_exact(data: Mapping[str, Json]) -> bool:
-    reduction = data["reduction"]
+def _is_exact(checkpoint: Checkpoint) -> bool:
+    reduction = _saved(checkpoint)["reduction"]
     assert isinstance(reduction, dict)
     return reduction["kind"] == "exact"
 
@@ -137,7 +146,7 @@ def _check_channels(checkpoint: Checkpoint, spec: RunSpec, folder: Location) -> 
 
 
 def _as_trained(plan: RunPlan, checkpoint: Checkpoint) -> RunPlan:
-    """Give the plan the preprocessing and the reduction that the checkpoint was trained with."""
+    """Give the plan the preprocessing and the batches of a frozen prefix of the training."""
     mean, std = checkpoint.manifest["mean"], checkpoint.manifest["std"]
     assert isinstance(mean, list)
     assert isinstance(std, list)
@@ -146,11 +155,25 @@ def _as_trained(plan: RunPlan, checkpoint: Checkpoint) -> RunPlan:
         mean=tuple(float(str(value)) for value in mean),
         std=tuple(float(str(value)) for value in std),
     )
-    data = checkpoint.manifest["spec"]
-    assert isinstance(data, dict)
-    # Only steps have shards; but what is exact computes in kernels that repeat themselves.
-    exact = {"reduction": ExactReduction(kind="exact")} if _is_exact(data) else {}
-    return replace(plan, model=model, spec=plan.spec.model_copy(update=exact))
+    *others, last = plan.phases
+    if last.prefix and last.prefix.rows:
+        rows = min(_prefix_rows(plan, checkpoint) or last.prefix.rows, plan.max_rows_per_device)
+        last = replace(last, prefix=replace(last.prefix, rows=rows))
+    return replace(plan, model=model, phases=(*others, last))
+
+
+def _prefix_rows(plan: RunPlan, checkpoint: Checkpoint) -> int | None:
+    """Return the rows that the frozen prefix ran on at once in training, where that is known."""
+    said = checkpoint.manifest["prefix"]
+    if isinstance(said, dict) and "rows" in said:
+        return int(str(said["rows"]))
+    # Checkpoints of before do not say.
+    reduction = _saved(checkpoint)["reduction"]
+    assert isinstance(reduction, dict)
+    if reduction["kind"] == "exact":
+        shard = plan.spec.global_batch_size // int(str(reduction["shards"]))
+        return prefix_rows(shard, plan.resources.device)
+    return None
 
 
 def _check_classes(checkpoint: Checkpoint, dataset: Dataset, folder: Location) -> None:
@@ -174,6 +197,8 @@ def _evaluate(
     plan: RunPlan, checkpoint: Checkpoint, dataset: Dataset, split: SplitName
 ) -> ClassificationReport:
     torch.set_num_threads(plan.resources.threads_per_worker)
+    if _is_exact(checkpoint):
+        repeat_to_the_bit()
     device = Device.of_run(plan, torch.device(plan.resources.device))
     model = new_model(plan)
     load_evaluated_weights(model, checkpoint.tensors)

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rayft.errors import ClusterError, SpecError
+from rayft.feed.feed import InProcessFeed
+from rayft.plan.run_plan import RunPlan
 from rayft.runtime import preflight
 from rayft.runtime.evaluate import evaluate
 from rayft.runtime.train import train
@@ -116,3 +119,52 @@ def test_memory_that_training_would_need_is_not_asked_for(
     assert evaluated["metrics"]["test/loss"] == found["metrics"]["test/loss"]
     expected = pytest.approx(found["metrics"]["test/loss"], rel=1e-5)
     assert in_fewer_rows["metrics"]["test/loss"] == expected
+
+
+def test_a_frozen_prefix_runs_on_batches_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of this network the last bits depend on the rows of a batch.
+    model = make_spec().model_dump(mode="json")["model"]
+    model["backbone"]["name"] = "test_resnet"
+    spec = make_spec(
+        storage_path=str(tmp_path),
+        device="cpu",
+        scaling={**HERE, "resources_per_worker": {}},
+        reduction="exact",
+        global_batch_size=32,
+        model=model,
+        phases=[{"name": "probe", "train": ["heads"], "for": "1 epochs", "lr": 0.01}],
+    )
+    found = train(spec)["metrics"]["test/loss"]
+
+    seen: list[int] = []
+
+    def feed(plan: RunPlan, *arguments: Any, **options: Any) -> InProcessFeed:
+        prefix = plan.phases[-1].prefix
+        assert prefix
+        seen.append(prefix.rows)
+        return InProcessFeed(plan, *arguments, **options)
+
+    monkeypatch.setattr("rayft.runtime.evaluate.InProcessFeed", feed)
+    (file,) = tmp_path.glob("run/checkpoints/*/manifest.json")
+    manifest = json.loads(file.read_text())
+    assert evaluate(tmp_path / "run")["metrics"]["test/loss"] == found
+    # Checkpoints of before did not say.
+    assert manifest["prefix"].pop("rows") == 8
+    file.write_text(json.dumps(manifest))
+    assert evaluate(tmp_path / "run")["metrics"]["test/loss"] == found
+    assert seen == [8, 8]
+
+
+def test_an_exact_run_is_evaluated_with_the_threads_that_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    for name, given in (("two", {"CPU": 2}), ("open", {})):
+        scaling = {**HERE, "resources_per_worker": given}
+        train(make_spec(storage_path=str(tmp_path), name=name, reduction="exact", scaling=scaling))
+        threads.clear()
+        evaluate(tmp_path / name)
+        assert threads[-1] == (2 if given else 1)

@@ -51,14 +51,20 @@ def test_who_follows_it_holds_fewer_rows_each_time(planned: Planned) -> None:
     assert message.endswith("use a smaller image_size or backbone, or a larger GPU")
 
 
-@pytest.mark.parametrize("reduction", ["mean", "exact"])
-def test_evaluation_holds_no_shards(planned: Planned, reduction: str) -> None:
-    plan = planned(global_batch_size=4, reduction=reduction)
+def test_evaluation_holds_no_shards(planned: Planned) -> None:
+    plan = planned(global_batch_size=4, reduction="exact")
 
     message = told(plan, rows=plan.evaluation_rows)
 
     assert "128 rows at once" in message
     assert "set rows_per_device to 64;" in message
+
+
+def test_no_number_is_told_that_shards_of_exact_reduction_exceed(planned: Planned) -> None:
+    plan = planned(global_batch_size=512, reduction="exact")
+
+    for rows in (plan.evaluation_rows, 32):
+        assert "raise reduction.shards, which is 4" in told(plan, rows=rows)
 
 
 def test_shards_of_exact_reduction_are_no_smaller_for_fewer_rows_at_once(planned: Planned) -> None:
