@@ -164,7 +164,7 @@ def _as_trained(plan: RunPlan, checkpoint: Checkpoint) -> RunPlan:
 
 def _prefix_rows(plan: RunPlan, checkpoint: Checkpoint) -> int | None:
     """Return the rows that the frozen prefix ran on at once in training, where that is known."""
-    said = checkpoint.manifest["prefix"]
+    said = checkpoint.manifest.get("prefix")
     if isinstance(said, dict) and "rows" in said:
         return int(str(said["rows"]))
     # Checkpoints of before do not say.

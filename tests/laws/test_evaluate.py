@@ -150,11 +150,14 @@ def test_a_frozen_prefix_runs_on_batches_of_the_training(
     (file,) = tmp_path.glob("run/checkpoints/*/manifest.json")
     manifest = json.loads(file.read_text())
     assert evaluate(tmp_path / "run")["metrics"]["test/loss"] == found
-    # Checkpoints of before did not say.
+    # Checkpoints of before did not say; the first ones nothing of a prefix at all.
     assert manifest["prefix"].pop("rows") == 8
     file.write_text(json.dumps(manifest))
     assert evaluate(tmp_path / "run")["metrics"]["test/loss"] == found
-    assert seen == [8, 8]
+    del manifest["prefix"]
+    file.write_text(json.dumps(manifest))
+    assert evaluate(tmp_path / "run")["metrics"]["test/loss"] == found
+    assert seen == [8, 8, 8]
 
 
 def test_an_exact_run_is_evaluated_with_the_threads_that_it_was_given(

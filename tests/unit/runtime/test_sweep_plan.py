@@ -25,7 +25,21 @@ from rayft.runtime.sweep_plan import (
 )
 from rayft.runtime.trial_planner import TrialPlanner
 from rayft.spec.load_sweep import LoadedSweep, sweep_from_data
+from rayft.spec.run import RunSpec
 from tests.laws.harness import make_spec
+
+
+def grid(run: RunSpec, space: dict[str, str]) -> LoadedSweep:
+    """Return a sweep over a run, stored where the run is."""
+    return sweep_from_data(
+        {
+            "name": "sweep",
+            "storage_path": run.storage_path,
+            "run": run.model_dump(mode="json", by_alias=True),
+            "space": space,
+            "search": {"kind": "grid"},
+        }
+    )
 
 
 @pytest.fixture
@@ -36,15 +50,7 @@ def loaded(tmp_path: Path) -> LoadedSweep:
         phases=[{"name": "probe", "train": ["heads"], "for": "1 epochs", "lr": 0.01}],
         augment=[],
     )
-    return sweep_from_data(
-        {
-            "name": "sweep",
-            "storage_path": str(tmp_path),
-            "run": run.model_dump(mode="json", by_alias=True),
-            "space": {"cache.mode": "choice([auto, require])"},
-            "search": {"kind": "grid"},
-        }
-    )
+    return grid(run, {"cache.mode": "choice([auto, require])"})
 
 
 def begun(loaded: LoadedSweep, *more: SweepEvent) -> SweepPlan:
@@ -104,15 +110,7 @@ def test_a_trial_that_is_over_need_not_be_possible(
 def test_a_trial_whose_images_are_too_small_is_known_beforehand(tmp_path: Path) -> None:
     blur = {"kind": "gaussian_blur", "kernel_size": 5}
     run = make_spec(storage_path=str(tmp_path), augment=[blur])
-    loaded = sweep_from_data(
-        {
-            "name": "sweep",
-            "storage_path": str(tmp_path),
-            "run": run.model_dump(mode="json", by_alias=True),
-            "space": {"augment.0.kernel_size": "choice([5, 99])"},
-            "search": {"kind": "grid"},
-        }
-    )
+    loaded = grid(run, {"augment.0.kernel_size": "choice([5, 99])"})
 
     plan = plan_sweep(loaded, on_rows=unheard)
 
@@ -130,15 +128,7 @@ def test_exact_trials_have_one_thread_as_a_run_of_its_own_has(
     eight = {"cpus": 8.0, "max_cpus": 8.0, "nodes": (node,)}
     monkeypatch.setattr(sweep_plan, "cluster_facts", lambda at: replace(real(at), **eight))
     run = make_spec(storage_path=str(tmp_path), reduction=reduction, scaling={"num_workers": 1})
-    loaded = sweep_from_data(
-        {
-            "name": "sweep",
-            "storage_path": str(tmp_path),
-            "run": run.model_dump(mode="json", by_alias=True),
-            "space": {"seed": "choice([0, 1])"},
-            "search": {"kind": "grid"},
-        }
-    )
+    loaded = grid(run, {"seed": "choice([0, 1])"})
 
     plan = plan_sweep(loaded, on_rows=unheard)
 
