@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from rayft.engine import fill, step
+from rayft.engine import evaluation, fill, step
 from rayft.engine.placing import DeviceBatch
 from rayft.engine.ports import OneRank
 from rayft.errors import TrainingError
@@ -88,7 +88,7 @@ def test_a_run_whose_later_phase_did_not_fit_goes_on_with_the_number_that_is_tol
 def test_an_evaluation_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_checkpoint(Location(str(tmp_path / "run")), storage_path=str(tmp_path))
     monkeypatch.setattr(evaluate, "_check_classes", lambda *known: None)
-    monkeypatch.setattr(evaluate, "evaluate_rows", ends)
+    monkeypatch.setattr(evaluation, "place", ends)
 
     with pytest.raises(TrainingError, match="set rows_per_device to 64;"):
         evaluate.evaluate(str(run))
