@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from rayft.data.prepare import PreparedDataset
 from rayft.errors import ClusterError, SpecError
 from rayft.feed.feed import InProcessFeed
 from rayft.plan.run_plan import RunPlan
 from rayft.runtime import preflight
 from rayft.runtime.evaluate import evaluate
 from rayft.runtime.train import train
-from tests.laws.harness import make_spec
+from rayft.spec.run import RunSpec
+from tests.laws.harness import make_spec, run_group
 
 HERE = {"num_workers": 0, "use_gpu": "auto", "resources_per_worker": {"CPU": 1}}
 ON_GPUS = {
@@ -121,21 +123,39 @@ def test_memory_that_training_would_need_is_not_asked_for(
     assert in_fewer_rows["metrics"]["test/loss"] == expected
 
 
-def test_a_frozen_prefix_runs_on_batches_of_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Of this network the last bits depend on the rows of a batch.
+def probe(folder: Path, **changes: Any) -> RunSpec:
+    """Train the head of a network whose last bits depend on the rows of a batch."""
     model = make_spec().model_dump(mode="json")["model"]
     model["backbone"]["name"] = "test_resnet"
-    spec = make_spec(
-        storage_path=str(tmp_path),
+    return make_spec(
+        storage_path=str(folder),
         device="cpu",
-        scaling={**HERE, "resources_per_worker": {}},
-        reduction="exact",
         global_batch_size=32,
         model=model,
         phases=[{"name": "probe", "train": ["heads"], "for": "1 epochs", "lr": 0.01}],
+        **changes,
     )
+
+
+@pytest.mark.parametrize(("num_workers", "rows"), [(1, 32), (2, 16), (4, 8)])
+def test_the_figures_are_those_of_any_number_of_workers(
+    tmp_path: Path, prepared: PreparedDataset, num_workers: int, rows: int
+) -> None:
+    scaling = {"num_workers": num_workers, "resources_per_worker": {"CPU": 1}}
+
+    found = run_group(probe(tmp_path, scaling=scaling), prepared, tmp_path / "run/checkpoints")
+
+    assert found
+    evaluated = evaluate(tmp_path / "run")
+    manifest = json.loads((Path(evaluated["checkpoint"]) / "manifest.json").read_text())
+    assert manifest["prefix"]["rows"] == rows
+    assert evaluated["metrics"]["test/loss"] == found.metrics["test/loss"]
+
+
+def test_a_frozen_prefix_runs_on_batches_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = probe(tmp_path, reduction="exact", scaling={**HERE, "resources_per_worker": {}})
     found = train(spec)["metrics"]["test/loss"]
 
     seen: list[int] = []
