@@ -34,8 +34,7 @@ from rayft.plan.resources import ResourcePlan, plan_resources
 from rayft.plan.schedule import ExponentialRise, Schedule, length_in_steps, make_schedule
 from rayft.plan.selectors import group_names
 from rayft.plan.storage import traveling_size
-from rayft.spec.data import RGB
-from rayft.spec.model import RunWeights
+from rayft.plan.warnings import warnings_of
 from rayft.spec.run import RunSpec
 from rayft.spec.training import SGD, PhaseSpec
 
@@ -198,7 +197,7 @@ def make_plan(
         best_metric=spec.best_metric
         or ("validation/accuracy" if "validation" in data.counts else None),
         memory_budget_bytes=budget,
-        warnings=_warnings(spec, model, data, resources, phases),
+        warnings=warnings_of(spec, model, data, resources, [phase.ledger for phase in phases]),
     )
 
 
@@ -262,39 +261,3 @@ def _schedule(spec: RunSpec, phase: PhaseSpec, num_steps: int, steps_per_epoch: 
     return make_schedule(
         phase.schedule or spec.schedule, num_steps=num_steps, steps_per_epoch=steps_per_epoch
     )
-
-
-def _warnings(
-    spec: RunSpec,
-    model: ModelFacts,
-    data: DataFacts,
-    resources: ResourcePlan,
-    phases: tuple[PhasePlan, ...],
-) -> tuple[str, ...]:
-    warnings = list(resources.warnings)
-    first = model.groups[0].name
-    # Those of an earlier run may have been trained for these channels.
-    if (
-        model.channels > RGB
-        and model.pretrained
-        and not isinstance(spec.model.backbone.weights, RunWeights)
-        and not any(phase.ledger.trains(first) for phase in phases)
-    ):
-        many = model.channels > RGB + 1
-        new = f"channels 4 to {model.channels} are" if many else "channel 4 is"
-        warnings.append(
-            f"{new} not seen: unless the weights have filters for more than RGB, new ones start at "
-            f"zero, and no phase trains `{first}`, which holds them"
-        )
-    if not model.pretrained:
-        warnings.append(
-            "the backbone starts from RANDOM weights (model.backbone.weights: none): this trains "
-            "from scratch, it does not fine-tune"
-        )
-    if data.num_bad_rows:
-        warnings.append(f"rows that cannot be read and are left out: {data.num_bad_rows}")
-    if spec.batch_norm != "pretrained":
-        warnings.append(
-            f"batch_norm: {spec.batch_norm} makes results depend on the number of workers"
-        )
-    return tuple(warnings)
